@@ -1,0 +1,61 @@
+"""One request to one model, as the stages hand it on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from serve.core.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. `key` is the key's name, never the key."""
+
+    key: str
+    tenant: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A checked request, bound to the model that will answer it.
+
+    `body` is what the engine is sent; `prompts` are the texts (or token counts) of each prompt.
+    """
+
+    request_id: str
+    endpoint: str
+    path: str
+    principal: Principal
+    model_id: str
+    body: Mapping[str, Any]
+    choices: int
+    include_usage: bool
+    received_s: float
+    max_output_tokens: int | None = None
+    forced_tool: bool = False
+    strict_tools: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    echo: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Monotonic seconds at which a request reached each stage, and how it ended."""
+
+    received_s: float
+    admitted_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    ended_s: float | None = None
+    outcome: str = "ok"
+    usage: Usage = field(default_factory=Usage)
+
+
+class Sink(Protocol):
+    """Where a stream's frames go; `write` waits while the reader is slow."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the reader has been told that the answer begins."""
+
+    async def write(self, frames: bytes) -> None:
+        """Send frames, and the answer's head before the first of them."""

@@ -1,0 +1,1 @@
+"""ENGINE: model processes: how they are launched, watched, replaced and spoken to."""

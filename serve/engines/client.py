@@ -1,0 +1,316 @@
+"""HTTP/1.1 to an engine over its Unix socket: pooled, streaming, cancelled by closing.
+
+A general HTTP client spends more CPU on one request than this whole gateway may (see
+`benchmarks/gateway.py`), so this one does only what an engine needs: one request a
+connection at a time, bodies by length or chunked, and a bound on what it buffers.
+Closing the connection is how an engine is told that nobody waits for the answer any more.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
+
+import httptools
+import orjson
+
+from serve.core.errors import EngineError, EngineUnavailable
+
+BUFFER_MAX_BYTES: Final = 256 * 1024
+"""Bytes of one answer held for a slow consumer before reading from the engine pauses."""
+
+BODY_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Largest unstreamed answer; an engine that sends more has gone wrong."""
+
+IDLE_MAX_S: Final = 3.0
+"""Reuse bound of a connection: under uvicorn's keep-alive of 5 s, so that we close first."""
+
+CONNECT_TIMEOUT_S: Final = 5.0
+
+
+class ConnectionLost(EngineError):
+    """The engine closed the connection; `answered` says whether any byte had come back."""
+
+    code = "engine_connection_lost"
+
+    def __init__(self, message: str, *, answered: bool) -> None:
+        super().__init__(message)
+        self.answered = answered
+
+
+class Connection(asyncio.Protocol):
+    """One connection, one exchange at a time; parses with llhttp."""
+
+    def __init__(self, pool: list["Connection"]) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self._buffered_bytes = 0
+        self._paused = False
+        self._closed = False
+        self._done = True
+        self._received = False
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.idle_since_s = 0.0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received = True
+        if self._parser is None:  # bytes that answer nothing: out of step, never reuse
+            self.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._wake()
+
+    # llhttp callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        self.status = self._parser.get_status_code()
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._buffered_bytes += len(body)
+        if self._buffered_bytes > BUFFER_MAX_BYTES and not self._paused and self._transport:
+            self._transport.pause_reading()
+            self._paused = True
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        self._done = True
+        self._wake()
+
+    # the exchange
+
+    @property
+    def reusable(self) -> bool:
+        return not self._closed and time.monotonic() - self.idle_since_s < IDLE_MAX_S
+
+    def send(self, head: bytes, body: bytes) -> None:
+        assert self._transport is not None
+        self._parser = httptools.HttpResponseParser(self)
+        self._chunks.clear()
+        self._buffered_bytes = 0
+        self._done = self._received = False
+        self.status = 0
+        self.headers = {}
+        self._transport.write(head + body)
+
+    async def response_head(self) -> None:
+        """Wait for status and headers."""
+        while not self.status:
+            if self._closed:
+                raise self._lost()
+            await self._wait()
+
+    async def next_bytes(self) -> bytes:
+        """What has arrived since the last call, joined; empty at the end of the answer.
+
+        Raises ConnectionLost when the engine goes away before the answer's end.
+        """
+        while not self._chunks:
+            if self._done:
+                return b""
+            if self._closed:
+                raise self._lost()
+            await self._wait()
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered_bytes = 0
+        if self._paused and self._transport:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    async def read(self) -> bytes:
+        """The whole answer."""
+        parts: list[bytes] = []
+        size = 0
+        while data := await self.next_bytes():
+            parts.append(data)
+            size += len(data)
+            if size > BODY_MAX_BYTES:
+                self.abort()
+                raise EngineError("the engine's answer is larger than any answer can be")
+        return b"".join(parts)
+
+    def release(self) -> None:
+        """Give the connection back; one whose answer was not read to its end is closed."""
+        reuse = (
+            self._done
+            and not self._closed
+            and not self._chunks
+            and self.headers.get(b"connection", b"").lower() != b"close"
+        )
+        if reuse:
+            self.idle_since_s = time.monotonic()
+            self._parser = None
+            self._pool.append(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once; the engine stops generating for this exchange."""
+        if self._transport is not None and not self._closed:
+            self._transport.abort()
+        self._closed = True
+        self._wake()
+
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost(
+            "the model's process closed the connection before it had answered",
+            answered=self._received,
+        )
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class EngineClient:
+    """Requests to one engine process; belongs to one generation of it."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._idle: list[Connection] = []
+        self._live: set[Connection] = set()
+        self._closed = False
+
+    async def post(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> Connection:
+        """Send and wait for status and headers. The caller releases or aborts the result.
+
+        Raises EngineUnavailable when the engine cannot be reached and ConnectionLost when it
+        goes away before it answers.
+        """
+        return await self._exchange("POST", path, body, headers)
+
+    async def get(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        """Status and body of a small GET, within `timeout_s`."""
+        async with asyncio.timeout(timeout_s):
+            connection = await self._exchange("GET", path, b"", None)
+            try:
+                return connection.status, await connection.read()
+            finally:
+                self.release(connection)
+
+    async def probe_ready(self, model: str, task: str, timeout_s: float) -> None:
+        """Ask for one real token (or one embedding): the only proof that a model works.
+
+        Raises EngineError with what the engine said, or why it could not be asked.
+        """
+        body: dict[str, object]
+        if task == "embed":
+            path, body = "/v1/embeddings", {"model": model, "input": "ready?"}
+        else:
+            path = "/v1/completions"
+            body = {"model": model, "prompt": "ready?", "max_tokens": 1, "temperature": 0}
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self.post(path, orjson.dumps(body))
+                try:
+                    answer = await connection.read()
+                finally:
+                    self.release(connection)
+        except TimeoutError:
+            raise EngineError(f"no answer to a one-token request in {timeout_s:g} s") from None
+        if connection.status != 200:
+            raise EngineError(
+                f"a one-token request was answered {connection.status}: {answer[:300]!r}"
+            )
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection from `post`, for reuse where its answer was read whole."""
+        self._live.discard(connection)
+        if self._closed:
+            connection.abort()
+        else:
+            connection.release()
+
+    async def close(self) -> None:
+        """Close every connection; exchanges in flight end with ConnectionLost."""
+        self._closed = True
+        for connection in (*self._idle, *self._live):
+            connection.abort()
+        self._idle.clear()
+        self._live.clear()
+
+    async def _exchange(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str] | None
+    ) -> Connection:
+        extra = "".join(f"{k}: {v}\r\n" for k, v in headers.items()) if headers else ""
+        head = (
+            f"{method} {path} HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
+            f"{extra}content-length: {len(body)}\r\n\r\n"
+        ).encode("latin-1")
+        while True:
+            pooled = self._pooled()
+            connection = pooled or await self._connect()
+            self._live.add(connection)
+            connection.send(head, body)
+            try:
+                await connection.response_head()
+            except ConnectionLost as lost:
+                self._drop(connection)
+                # The engine may close a kept connection just as we write on it; it has then
+                # not seen the request, which a new connection may carry.
+                if pooled is not None and not lost.answered and not self._closed:
+                    continue
+                raise
+            except BaseException:
+                self._drop(connection)
+                raise
+            return connection
+
+    def _pooled(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        if self._closed:
+            raise EngineUnavailable("the model's process is being replaced")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, connection = await loop.create_unix_connection(
+                    lambda: Connection(self._idle), str(self.socket)
+                )
+        except (OSError, TimeoutError) as error:
+            raise EngineUnavailable(f"the model's process cannot be reached: {error}") from None
+        return connection
+
+    def _drop(self, connection: Connection) -> None:
+        self._live.discard(connection)
+        connection.abort()

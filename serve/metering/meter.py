@@ -1,0 +1,113 @@
+"""One record for every request on every exit path: metrics, and a line in the log."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from serve.core.call import Call, Timeline
+from serve.core.clock import Clock
+from serve.metering.metrics import Metrics
+
+log = logging.getLogger("inhouse.request")
+
+
+@dataclass(slots=True)
+class _Series:
+    """The series of one model, their labels resolved once instead of at each request."""
+
+    in_flight: Any
+    ttft: Any
+    tpot: Any
+    e2e: Any
+    queue: Any
+    prompt: Any
+    cached: Any
+    completion: Any
+    reasoning: Any
+
+
+class Meter:
+    """Opens a timeline when a request is admitted and settles it once, when it ends."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._series: dict[str, _Series] = {}
+
+    def open(self, call: Call) -> Timeline:
+        """The request is admitted."""
+        now_s = self._clock.monotonic_s()
+        series = self._of(call.model_id)
+        series.in_flight.inc()
+        series.queue.observe(now_s - call.received_s)
+        return Timeline(received_s=call.received_s, admitted_s=now_s)
+
+    def tokens(self, timeline: Timeline) -> None:
+        """Output has just arrived."""
+        now_s = self._clock.monotonic_s()
+        if timeline.first_token_s is None:
+            timeline.first_token_s = now_s
+        timeline.last_token_s = now_s
+
+    def settle(self, call: Call, timeline: Timeline) -> None:
+        """The request has ended, `timeline.outcome` says how."""
+        now_s = timeline.ended_s = self._clock.monotonic_s()
+        series = self._of(call.model_id)
+        usage = timeline.usage
+        series.in_flight.dec()
+        self._metrics.requests.labels(call.model_id, call.endpoint, timeline.outcome).inc()
+        e2e_s = now_s - timeline.received_s
+        series.e2e.observe(e2e_s)
+        series.prompt.inc(usage.prompt)
+        series.cached.inc(usage.cached)
+        series.completion.inc(usage.completion)
+        series.reasoning.inc(usage.reasoning)
+        ttft_s = tpot_s = None
+        if timeline.first_token_s is not None and timeline.last_token_s is not None:
+            ttft_s = timeline.first_token_s - timeline.received_s
+            series.ttft.observe(ttft_s)
+            if usage.completion > 1 and call.choices == 1:
+                tpot_s = (timeline.last_token_s - timeline.first_token_s) / (usage.completion - 1)
+                series.tpot.observe(tpot_s)
+        if log.isEnabledFor(logging.INFO):
+            log.info("request", extra=_line(call, timeline, e2e_s, ttft_s, tpot_s))
+
+    def refused(self, endpoint: str, outcome: str, model_id: str = "") -> None:
+        """A request that ended before it was admitted."""
+        self._metrics.requests.labels(model_id, endpoint, outcome).inc()
+
+    def _of(self, model_id: str) -> _Series:
+        series = self._series.get(model_id)
+        if series is None:
+            m = self._metrics
+            series = self._series[model_id] = _Series(
+                in_flight=m.in_flight.labels(model_id),
+                ttft=m.ttft.labels(model_id),
+                tpot=m.tpot.labels(model_id),
+                e2e=m.e2e.labels(model_id),
+                queue=m.queue.labels(model_id),
+                prompt=m.tokens.labels(model_id, "prompt"),
+                cached=m.tokens.labels(model_id, "cached"),
+                completion=m.tokens.labels(model_id, "completion"),
+                reasoning=m.tokens.labels(model_id, "reasoning"),
+            )
+        return series
+
+
+def _line(
+    call: Call, timeline: Timeline, e2e_s: float, ttft_s: float | None, tpot_s: float | None
+) -> dict[str, Any]:
+    usage = timeline.usage
+    return {
+        "request_id": call.request_id,
+        "endpoint": call.endpoint,
+        "model": call.model_id,
+        "key": call.principal.key,
+        "outcome": timeline.outcome,
+        "e2e_ms": round(e2e_s * 1000, 2),
+        "ttft_ms": None if ttft_s is None else round(ttft_s * 1000, 2),
+        "tpot_ms": None if tpot_s is None else round(tpot_s * 1000, 2),
+        "tokens_in": usage.prompt,
+        "tokens_cached": usage.cached,
+        "tokens_out": usage.completion,
+    }

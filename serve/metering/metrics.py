@@ -1,0 +1,74 @@
+"""The `inhouse_*` series. Definitions of TTFT, TPOT and E2E: docs/metrics.md."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+)  # fmt: skip
+_TOKEN_SECONDS: Final = (
+    0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0,
+)  # fmt: skip
+
+ENGINE_STATES: Final = ("stopped", "starting", "ready", "sleeping", "failed")
+
+
+class Metrics:
+    """Every series of one server, in a registry of its own."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "inhouse_requests",
+            "Requests by how they ended.",
+            ["model", "endpoint", "outcome"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "inhouse_requests_in_flight",
+            "Requests admitted and not yet ended.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "inhouse_tokens",
+            "Tokens by kind: prompt, cached (part of prompt), completion, reasoning.",
+            ["model", "kind"],
+            registry=self.registry,
+        )
+        self.ttft = self._histogram("ttft", "From receipt to the first token.", _SECONDS)
+        self.tpot = self._histogram("tpot", "Between tokens after the first.", _TOKEN_SECONDS)
+        self.e2e = self._histogram("e2e", "From receipt to the end of the answer.", _SECONDS)
+        self.queue = self._histogram("queue", "From receipt to admission.", _SECONDS)
+        self.engine_state = Gauge(
+            "inhouse_engine_state",
+            "1 for the state an engine is in, 0 for the others.",
+            ["model", "state"],
+            registry=self.registry,
+        )
+        self.engine_restarts = Counter(
+            "inhouse_engine_restarts",
+            "Engine processes replaced after a crash or a hang.",
+            ["model"],
+            registry=self.registry,
+        )
+        build = Gauge("inhouse_build_info", "Always 1.", ["version"], registry=self.registry)
+        build.labels(version).set(1)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(
+            f"inhouse_request_{name}_seconds",
+            text,
+            ["model"],
+            buckets=buckets,
+            registry=self.registry,
+        )
+
+    def set_engine_state(self, model_id: str, state: str) -> None:
+        for name in ENGINE_STATES:
+            self.engine_state.labels(model_id, name).set(1 if name == state else 0)
+
+    def exposition(self) -> bytes:
+        """Text exposition format 0.0.4."""
+        return generate_latest(self.registry)

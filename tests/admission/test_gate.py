@@ -1,0 +1,26 @@
+import pytest
+
+from serve.admission.gate import Gate
+from serve.core.errors import Draining, Overloaded
+
+
+def test_the_bound_is_per_model_and_freed_by_leaving() -> None:
+    gate = Gate(2)
+    gate.enter("a")
+    gate.enter("a")
+    gate.enter("b")
+    with pytest.raises(Overloaded, match="limits.queue_requests") as caught:
+        gate.enter("a")
+    assert caught.value.retry_after_s > 0
+    assert gate.in_hand == 3
+    gate.leave("a")
+    gate.enter("a")
+    assert gate.in_hand_of("a") == 2
+
+
+def test_draining_admits_nothing() -> None:
+    gate = Gate(2)
+    gate.drain()
+    assert gate.draining
+    with pytest.raises(Draining):
+        gate.enter("a")

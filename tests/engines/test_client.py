@@ -1,0 +1,150 @@
+"""The engine client against the fake engine on a real Unix socket."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from serve.core.errors import EngineError, EngineUnavailable
+from serve.engines import client as module
+from serve.engines.client import ConnectionLost, EngineClient
+from serve.engines.fake import FakeProtocol, Knobs
+
+
+@pytest.fixture
+async def socket(tmp_path: Path) -> AsyncIterator[Path]:
+    path = tmp_path / "engine.sock"
+    knobs = Knobs(model="m", tokens=4)
+    server = await asyncio.get_running_loop().create_unix_server(
+        lambda: FakeProtocol(knobs), str(path)
+    )
+    yield path
+    server.close()
+
+
+@pytest.fixture
+async def client(socket: Path) -> AsyncIterator[EngineClient]:
+    one = EngineClient(socket)
+    yield one
+    await one.close()
+    await asyncio.sleep(0.01)
+
+
+def body(text: str = "hi", **fields: Any) -> bytes:
+    return orjson.dumps({"messages": [{"role": "user", "content": text}]} | fields)
+
+
+async def ask(client: EngineClient, data: bytes) -> bytes:
+    connection = await client.post("/v1/chat/completions", data)
+    try:
+        return await connection.read()
+    finally:
+        client.release(connection)
+
+
+async def test_an_answer_and_the_connection_is_used_again(client: EngineClient) -> None:
+    first = orjson.loads(await ask(client, body()))
+    assert first["choices"][0]["message"]["content"] == "w0 w1 w2 w3"
+    assert len(client._idle) == 1
+    kept = client._idle[0]
+    await ask(client, body())
+    assert client._idle == [kept]
+
+
+async def test_a_stream_arrives_in_pieces(client: EngineClient) -> None:
+    connection = await client.post("/v1/chat/completions", body(stream=True))
+    data = b""
+    while piece := await connection.next_bytes():
+        data += piece
+    client.release(connection)
+    assert data.endswith(b"data: [DONE]\n\n")
+    assert client._idle == [connection]
+
+
+async def test_an_answer_left_unread_is_cancelled(client: EngineClient) -> None:
+    connection = await client.post("/v1/chat/completions", body("fake:hang@2", stream=True))
+    assert await connection.next_bytes()
+    running = FakeProtocol.running
+    client.release(connection)
+    for _ in range(100):
+        if FakeProtocol.running < running:
+            break
+        await asyncio.sleep(0.01)
+    assert FakeProtocol.running == running - 1
+    assert client._idle == []
+
+
+async def test_a_connection_dropped_midway_is_an_error(client: EngineClient) -> None:
+    connection = await client.post("/v1/chat/completions", body("fake:drop@2", stream=True))
+    with pytest.raises(ConnectionLost) as caught:
+        while await connection.next_bytes():
+            pass
+    assert caught.value.answered
+    client.release(connection)
+
+
+async def test_a_kept_connection_that_the_engine_closed_is_replaced(client: EngineClient) -> None:
+    await ask(client, body())
+    client._idle[0]._transport.abort()  # type: ignore[union-attr]  # connected: it has one
+    # Before the loop has seen the close, the next request may still pick it.
+    assert orjson.loads(await ask(client, body()))["choices"]
+
+
+async def test_closing_ends_what_is_in_flight(client: EngineClient) -> None:
+    connection = await client.post("/v1/chat/completions", body("fake:hang@1", stream=True))
+    await connection.next_bytes()
+    waiting = asyncio.create_task(connection.next_bytes())
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(ConnectionLost):
+        await waiting
+    with pytest.raises(EngineUnavailable):
+        await client.post("/v1/chat/completions", body())
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="cannot be reached"):
+        await EngineClient(tmp_path / "absent.sock").post("/", b"")
+
+
+async def test_probe(client: EngineClient, tmp_path: Path) -> None:
+    await client.probe_ready("m", "generate", 5)
+    await client.probe_ready("m", "embed", 5)
+    with pytest.raises(EngineError):
+        await EngineClient(tmp_path / "absent.sock").probe_ready("m", "generate", 5)
+
+
+async def test_a_probe_that_hangs_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "slow.sock"
+    knobs = Knobs(model="m", ttft_ms=60_000)
+    server = await asyncio.get_running_loop().create_unix_server(
+        lambda: FakeProtocol(knobs), str(path)
+    )
+    slow = EngineClient(path)
+    with pytest.raises(EngineError, match=r"0\.05 s"):
+        await slow.probe_ready("m", "generate", 0.05)
+    await slow.close()
+    server.close()
+    await asyncio.sleep(0.01)
+
+
+async def test_a_slow_consumer_stops_the_engine(
+    client: EngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUFFER_MAX_BYTES", 4096)
+    connection = await client.post("/v1/chat/completions", body("fake:tokens=20000", stream=True))
+    for _ in range(50):
+        await asyncio.sleep(0.005)
+    assert connection._paused
+    assert connection._buffered_bytes < 4096 + 512 * 1024
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(20):
+            while piece := await connection.next_bytes():
+                size += len(piece)
+    assert size > 20000 * 100
+    client.release(connection)
