@@ -28,26 +28,27 @@ class ContextGuard:
         self._file = tokenizer_file if tokenizer_file and tokenizer_file.is_file() else None
         self._tokenizer: Tokenizer | None = None
 
-    async def check(self, texts: list[str], output_tokens: int | None) -> None:
+    async def check(self, texts: list[str], output_tokens: int | None, param: str) -> None:
         """Raise ContextLengthExceeded where texts and answer cannot fit.
 
-        `texts` are the parts of one prompt; `output_tokens` is what the client asked for.
+        `texts` are the parts of one prompt; `output_tokens` is what the client asked for;
+        `param` is the field that holds the prompt.
         """
         room = self._context_tokens - (output_tokens or 1)
         if room < 1:
-            raise self._exceeded(0, output_tokens)
+            raise self._exceeded(0, output_tokens, param)
         size = sum(len(text) for text in texts)
         # A character is at most 4 bytes, and a token at least one byte.
         if 4 * size + TEMPLATE_TOKENS_PER_TEXT * len(texts) <= room or self._file is None:
             return
         counted = await asyncio.to_thread(self._count_past, texts, room)
         if counted > room:
-            raise self._exceeded(counted, output_tokens)
+            raise self._exceeded(counted, output_tokens, param)
 
-    def check_tokens(self, tokens: int, output_tokens: int | None) -> None:
+    def check_tokens(self, tokens: int, output_tokens: int | None, param: str) -> None:
         """The same for a prompt that came as token ids."""
         if tokens + (output_tokens or 1) > self._context_tokens:
-            raise self._exceeded(tokens, output_tokens)
+            raise self._exceeded(tokens, output_tokens, param)
 
     def _count_past(self, texts: Iterable[str], bound: int) -> int:
         """Tokens of the texts, counted until the bound is passed; a lower bound of the truth."""
@@ -66,11 +67,13 @@ class ContextGuard:
                     return counted
         return counted
 
-    def _exceeded(self, prompt_tokens: int, output_tokens: int | None) -> ContextLengthExceeded:
+    def _exceeded(
+        self, prompt_tokens: int, output_tokens: int | None, param: str
+    ) -> ContextLengthExceeded:
         asked = f" and {output_tokens} for the answer" if output_tokens else ""
         return ContextLengthExceeded(
             f"This model's maximum context length is {self._context_tokens} tokens. The request "
             f"needs at least {prompt_tokens} tokens for the prompt{asked}. Shorten the prompt or "
             "ask for a shorter answer.",
-            param="messages",
+            param=param,
         )

@@ -1,4 +1,4 @@
-"""The `inhouse_*` series. Definitions of TTFT, TPOT and E2E: docs/metrics.md."""
+"""The `inhouse_*` series; docs/metrics.md defines them."""
 
 from typing import Final
 

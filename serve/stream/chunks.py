@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from serve.core.errors import EngineError, InvalidRequest
+from serve.core.errors import EngineError, InvalidRequest, RequestError
 from serve.core.usage import Usage
 from serve.stream.answer import JSON, Shape, chat_logprobs
 from serve.stream.finish import chat_finish, completion_finish
@@ -28,6 +28,7 @@ class ChunkStream:
         self.shape = shape
         self.usage: Usage | None = None
         self.finished = False
+        self.failure: RequestError | None = None
         self.tokens_seen = False
         """Whether anything a reader would call output has been seen."""
         self._ended: set[int] = set()
@@ -45,24 +46,31 @@ class ChunkStream:
     def feed(self, payloads: list[bytes]) -> bytes:
         """Frames for these payloads.
 
-        Raises EngineError for an error frame, an unclean finish or a stream that ends early.
+        An error frame, an unclean finish or an early end is left in `failure`, for the caller
+        to raise once it has written the frames that came before it.
         """
         out: list[bytes] = []
-        for payload in payloads:
-            if payload == DONE:
-                out.append(self._done())
-                continue
-            event = orjson.loads(payload)
-            choices = event.get("choices")
-            if choices:
-                shaped = [s for c in choices if (s := self._choice(c)) is not None]
-                if shaped:
-                    out.append(self._head + orjson.dumps(shaped) + self._tail)
-            elif "error" in event:
-                raise _engine_said(event["error"])
-            if usage := event.get("usage"):
-                self.usage = Usage.of_engine(usage)
+        try:
+            for payload in payloads:
+                self._event(payload, out)
+        except RequestError as failure:
+            self.failure = failure
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def _event(self, payload: bytes, out: list[bytes]) -> None:
+        if payload == DONE:
+            out.append(self._done())
+            return
+        event = orjson.loads(payload)
+        choices = event.get("choices")
+        if choices:
+            shaped = [s for c in choices if (s := self._choice(c)) is not None]
+            if shaped:
+                out.append(self._head + orjson.dumps(shaped) + self._tail)
+        elif "error" in event:
+            raise _engine_said(event["error"])
+        if usage := event.get("usage"):
+            self.usage = Usage.of_engine(usage)
 
     def _done(self) -> bytes:
         if len(self._ended) != self.shape.choices:

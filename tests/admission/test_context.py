@@ -22,25 +22,25 @@ def tokenizer_file(tmp_path: Path) -> Path:
 
 async def test_short_prompts_are_settled_without_a_tokenizer(tmp_path: Path) -> None:
     guard = ContextGuard(1000, tmp_path / "absent.json")
-    await guard.check(["word " * 10], None)
+    await guard.check(["word " * 10], None, "messages")
     assert guard._tokenizer is None
 
 
 async def test_long_prompts_are_counted(tokenizer_file: Path) -> None:
     guard = ContextGuard(100, tokenizer_file)
-    await guard.check(["word " * 99], None)
+    await guard.check(["word " * 99], None, "messages")
     with pytest.raises(ContextLengthExceeded, match="100 tokens") as caught:
-        await guard.check(["word " * 60, "word " * 60], None)
+        await guard.check(["word " * 60, "word " * 60], None, "messages")
     assert caught.value.code == "context_length_exceeded"
 
 
 async def test_the_answer_counts_too(tokenizer_file: Path) -> None:
     guard = ContextGuard(100, tokenizer_file)
-    await guard.check(["word " * 50], 50)
+    await guard.check(["word " * 50], 50, "messages")
     with pytest.raises(ContextLengthExceeded):
-        await guard.check(["word " * 51], 50)
+        await guard.check(["word " * 51], 50, "messages")
     with pytest.raises(ContextLengthExceeded):
-        await guard.check(["a"], 100)
+        await guard.check(["a"], 100, "messages")
 
 
 async def test_counting_stops_soon_after_the_bound(
@@ -54,6 +54,6 @@ async def test_counting_stops_soon_after_the_bound(
 
 def test_token_prompts(tmp_path: Path) -> None:
     guard = ContextGuard(100, None)
-    guard.check_tokens(99, None)
+    guard.check_tokens(99, None, "messages")
     with pytest.raises(ContextLengthExceeded):
-        guard.check_tokens(100, None)
+        guard.check_tokens(100, None, "messages")

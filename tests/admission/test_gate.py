@@ -9,7 +9,7 @@ def test_the_bound_is_per_model_and_freed_by_leaving() -> None:
     gate.enter("a")
     gate.enter("a")
     gate.enter("b")
-    with pytest.raises(Overloaded, match="limits.queue_requests") as caught:
+    with pytest.raises(Overloaded, match=r"limits\.queue_requests") as caught:
         gate.enter("a")
     assert caught.value.retry_after_s > 0
     assert gate.in_hand == 3

@@ -3,10 +3,9 @@
 from typing import Any
 
 import orjson
-import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from serve.core.errors import EngineError, InvalidRequest
+from serve.core.errors import EngineError, InvalidRequest, RequestError
 from serve.stream.answer import Shape
 from serve.stream.chunks import ChatChunks, CompletionChunks
 from serve.stream.sse import DONE, Decoder
@@ -78,32 +77,40 @@ def test_reasoning_goes_out_under_both_names() -> None:
     assert sent["reasoning"] == sent["reasoning_content"] == "hm"
 
 
+def failure_of(*payloads: bytes, **changes: Any) -> RequestError:
+    stream = ChatChunks(shape(**changes))
+    stream.feed(list(payloads))
+    assert stream.failure is not None
+    assert not stream.finished
+    return stream.failure
+
+
 def test_an_error_frame_is_an_error() -> None:
+    broken = failure_of(orjson.dumps({"error": {"message": "secret", "code": 500}}))
+    assert isinstance(broken, EngineError)
+    assert "secret" not in broken.message
+    refused = failure_of(orjson.dumps({"error": {"message": "too long", "code": 400}}))
+    assert isinstance(refused, InvalidRequest)
+
+
+def test_what_came_before_an_error_is_still_sent() -> None:
     stream = ChatChunks(shape())
-    with pytest.raises(EngineError):
-        stream.feed([orjson.dumps({"error": {"message": "secret", "code": 500}})])
-    with pytest.raises(InvalidRequest, match="too long"):
-        stream.feed([orjson.dumps({"error": {"message": "too long", "code": 400}})])
+    frames = stream.feed([event(delta(content="a")), event(delta(finish="abort"))])
+    assert [c.choices[0].delta.content for c in chunks_of(frames)] == ["a"]
+    assert stream.failure is not None
 
 
 def test_done_before_every_choice_ended_is_an_error() -> None:
-    stream = ChatChunks(shape(choices=2))
-    stream.feed([event(delta(content="a", finish="stop"))])
-    with pytest.raises(EngineError, match="whole"):
-        stream.feed([DONE])
-    assert not stream.finished
+    assert "whole" in failure_of(event(delta(content="a", finish="stop")), DONE, choices=2).message
 
 
 def test_a_choice_that_ends_twice_is_an_error() -> None:
-    stream = ChatChunks(shape())
-    stream.feed([event(delta(content="a", finish="stop"))])
-    with pytest.raises(EngineError, match="twice"):
-        stream.feed([event(delta(finish="stop"))])
+    end = event(delta(content="a", finish="stop"))
+    assert "twice" in failure_of(end, end).message
 
 
 def test_abort_is_an_error() -> None:
-    with pytest.raises(EngineError, match="abort"):
-        ChatChunks(shape()).feed([event(delta(finish="abort"))])
+    assert "abort" in failure_of(event(delta(finish="abort"))).message
 
 
 def test_completion_chunks() -> None:

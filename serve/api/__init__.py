@@ -1,0 +1,1 @@
+"""REQUEST: one module per endpoint family; `errors` is the only place errors become HTTP."""

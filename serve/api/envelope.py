@@ -1,0 +1,39 @@
+"""What every response carries: a request id and the time it took to begin.
+
+Outermost, so that refusals, unknown addresses and our own failures carry them too.
+"""
+
+import os
+import time
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID: Final = "inhouse.request_id"
+RECEIVED_S: Final = "inhouse.received_s"
+
+
+class Envelope:
+    """Puts `x-request-id` and `openai-processing-ms` on each response's head."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope[REQUEST_ID] = "req_" + os.urandom(16).hex()
+        received_s = scope[RECEIVED_S] = time.monotonic()
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                elapsed_ms = round((time.monotonic() - received_s) * 1000)
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    (b"openai-processing-ms", b"%d" % elapsed_ms),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, send_marked)

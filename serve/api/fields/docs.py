@@ -1,0 +1,59 @@
+"""docs/api-fields.md, from the tables that the code enforces."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from serve.api.fields.chat import CHAT
+from serve.api.fields.completions import COMPLETION
+from serve.api.fields.fate import Fate, Field, Origin, Table
+
+_HEAD: Final = """\
+# Request fields
+
+Every field of the two generating endpoints and what becomes of it. This page is written by
+`python -m serve.api.fields > docs/api-fields.md` from the tables in `serve/api/fields/` that
+check each request; a test compares the two, and another walks through the parameters of
+OpenAI's OpenAPI file and SDK, so that none is without a row.
+
+- **honoured**: the answer follows it.
+- **accepted without effect**: its shape is checked; it could not change the answer's meaning here.
+- **refused**: 400 `unsupported_parameter`, with the reason, before anything reaches the engine.
+
+`null` means the same as leaving a field out. A value outside the column *values* is a 400 whose
+`param` is the path of the value, as in `messages[2].content[0].type`. A field that is in no table
+is a 400 `unknown_parameter` that names the nearest known one.
+"""
+
+_ORIGINS: Final = {
+    Origin.OPENAI: "Fields of OpenAI's API",
+    Origin.VLLM: "Fields of vLLM",
+    Origin.FORMER: "Fields of earlier vLLM versions",
+}
+
+
+def render_markdown() -> str:
+    """The whole page."""
+    return "\n".join([_HEAD, *(_section(table) for table in (CHAT, COMPLETION))])
+
+
+def _section(table: Table) -> str:
+    parts = [f"## `POST {table.endpoint}`", "", f"Required: {_listed(table.required)}.", ""]
+    for origin, title in _ORIGINS.items():
+        rows = [field for field in table.fields.values() if field.origin is origin]
+        parts += [f"### {title}", "", *_rows(rows), ""]
+    return "\n".join(parts)
+
+
+def _rows(fields: Iterable[Field]) -> list[str]:
+    order = list(Fate)
+    rows = sorted(fields, key=lambda field: (order.index(field.fate), field.name))
+    lines = ["| field | fate | values | note |", "| --- | --- | --- | --- |"]
+    for field in rows:
+        values = "" if field.fate is Fate.REFUSED else field.check.says
+        note = field.note[:1].upper() + field.note[1:]
+        lines.append(f"| `{field.name}` | {field.fate} | {values} | {note} |")
+    return lines
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

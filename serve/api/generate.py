@@ -1,0 +1,152 @@
+"""`/v1/chat/completions` and `/v1/completions` at the door.
+
+Plain ASGI rather than a FastAPI function: dependency injection and response models would cost
+more than the whole of the rest of the gateway (`benchmarks/gateway.py`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from serve.admission.authenticate import Authenticator
+from serve.api.body import ClientGone, read_json
+from serve.api.envelope import RECEIVED_S, REQUEST_ID
+from serve.api.errors import body_of
+from serve.api.fields import Checked
+from serve.core.call import Call, Principal
+from serve.core.errors import RequestError
+from serve.pipeline import Pipeline, Served, outcome_of
+from serve.settings.site import Limits
+
+Check = Callable[[object, Limits], Checked]
+
+_JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
+_STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class StreamSink:
+    """Writes frames to the client; the head goes out with the first of them."""
+
+    __slots__ = ("_send", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def write(self, frames: bytes) -> None:
+        if not self.started:
+            self.started = True
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
+            )
+        await self._send({"type": "http.response.body", "body": frames, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class GenerateEndpoint:
+    """One generating endpoint. `endpoint` names it in metrics, `path` is the engine's address."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        authenticator: Authenticator,
+        limits: Limits,
+        *,
+        endpoint: str,
+        path: str,
+        check: Check,
+    ) -> None:
+        self._pipeline = pipeline
+        self._authenticator = authenticator
+        self._limits = limits
+        self._endpoint = endpoint
+        self._path = path
+        self._check = check
+        self._prompt_field = "messages" if endpoint == "chat.completions" else "prompt"
+        self._body_max_bytes = int(limits.body_mib * 2**20)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            principal = self._authenticator.authenticate(scope["headers"])
+            body = await read_json(scope, receive, self._body_max_bytes)
+            checked = self._check(body, self._limits)
+            served = self._pipeline.resolve(checked.model)
+            await self._check_context(served, checked)
+            call = self._call(scope, principal, served, checked)
+        except ClientGone:
+            self._pipeline.meter.refused(self._endpoint, "cancelled")
+            return
+        except RequestError as error:
+            self._pipeline.meter.refused(self._endpoint, outcome_of(error))
+            raise
+        await self._run_until_gone(call, checked.stream, receive, send)
+
+    async def _run_until_gone(self, call: Call, stream: bool, receive: Receive, send: Send) -> None:
+        """Run the call, and cancel it the moment the client goes away."""
+        this = asyncio.current_task()
+        assert this is not None
+        gone = asyncio.ensure_future(receive())
+        gone.add_done_callback(lambda done: done.cancelled() or this.cancel())
+        try:
+            await (self._stream(call, send) if stream else self._answer(call, send))
+        except asyncio.CancelledError:
+            if not gone.done() or gone.cancelled():
+                raise
+            this.uncancel()
+        finally:
+            gone.cancel()
+
+    async def _answer(self, call: Call, send: Send) -> None:
+        answer = await self._pipeline.answer(call)
+        data = orjson.dumps(answer)
+        headers = (*_JSON_HEADERS, (b"content-length", b"%d" % len(data)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": data})
+
+    async def _stream(self, call: Call, send: Send) -> None:
+        sink = StreamSink(send)
+        try:
+            await self._pipeline.stream(call, sink)
+        except RequestError as error:
+            if not sink.started:
+                raise
+            # No `[DONE]` after this: a reader must not take what it has for the whole.
+            await sink.write(b"data: " + body_of(error) + b"\n\n")
+        await sink.end()
+
+    async def _check_context(self, served: Served, checked: Checked) -> None:
+        for texts in checked.prompts:
+            await served.guard.check(texts, checked.max_output_tokens, self._prompt_field)
+        for tokens in checked.token_prompts:
+            served.guard.check_tokens(tokens, checked.max_output_tokens, self._prompt_field)
+
+    def _call(self, scope: Scope, principal: Principal, served: Served, checked: Checked) -> Call:
+        body: dict[str, Any] = dict(checked.engine_body)
+        body["model"] = served.model.id
+        if checked.stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
+        return Call(
+            request_id=scope[REQUEST_ID],
+            endpoint=self._endpoint,
+            path=self._path,
+            principal=principal,
+            model_id=served.model.id,
+            body=body,
+            choices=checked.n,
+            include_usage=checked.include_usage,
+            received_s=scope[RECEIVED_S],
+            max_output_tokens=checked.max_output_tokens,
+            forced_tool=checked.forced_tool,
+            strict_tools=checked.strict_tools,
+            echo=checked.echo,
+        )

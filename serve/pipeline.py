@@ -1,0 +1,289 @@
+"""The path of one request: admit → check the context → generate → stream → meter.
+
+Every accepted request ends in exactly one of a result, a typed error or the client's own
+cancel, and is settled once, here, whichever it was. A request that has produced nothing when
+its engine dies is run once more on the next one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from serve.admission.context import ContextGuard
+from serve.admission.gate import Gate
+from serve.core.call import Call, Sink, Timeline
+from serve.core.errors import (
+    ContextLengthExceeded,
+    Draining,
+    EngineError,
+    EngineUnavailable,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    RequestError,
+)
+from serve.core.usage import Usage
+from serve.engines.client import Connection, ConnectionLost, EngineClient
+from serve.engines.supervisor import EngineSupervisor
+from serve.metering.meter import Meter
+from serve.settings.model import ServedModel
+from serve.stream.answer import JSON, Shape, chat_answer, completion_answer
+from serve.stream.chunks import ChatChunks, ChunkStream, CompletionChunks
+from serve.stream.sse import Decoder
+
+ATTEMPTS: Final = 2
+"""Times one request is tried while it has produced nothing."""
+
+DEATH_NOTICED_S: Final = 0.5
+"""Within which the end of a process is noticed once its connections are gone."""
+
+FINISH_GRACE_S: Final = 2.0
+"""What a request ended at the drain's deadline has to tell its client so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One model of the site, with all that answering for it needs."""
+
+    model: ServedModel
+    supervisor: EngineSupervisor
+    guard: ContextGuard
+    fingerprint: str
+    created_s: int
+
+
+Answerer = Callable[[JSON, Shape], tuple[JSON, Usage]]
+_ANSWERERS: Final[Mapping[str, Answerer]] = {
+    "chat.completions": chat_answer,
+    "completions": completion_answer,
+}
+_CHUNKERS: Final[Mapping[str, type[ChunkStream]]] = {
+    "chat.completions": ChatChunks,
+    "completions": CompletionChunks,
+}
+
+
+class Pipeline:
+    """Runs calls on the site's engines."""
+
+    def __init__(
+        self, served: tuple[Served, ...], gate: Gate, meter: Meter, ready_wait_s: float
+    ) -> None:
+        self._by_name = {name: one for one in served for name in one.model.names}
+        self.served = served
+        self.gate = gate
+        self.meter = meter
+        self._ready_wait_s = ready_wait_s
+        self._running: set[asyncio.Task[object]] = set()
+        self._expired = False
+
+    def resolve(self, name: str) -> Served:
+        """The model a client means; raises ModelNotFound, never picks another."""
+        found = self._by_name.get(name)
+        if found is None:
+            raise ModelNotFound(
+                f"The model {name[:200]!r} does not exist here. Served: "
+                f"{', '.join(self._by_name)}.",
+                param="model",
+            )
+        return found
+
+    async def answer(self, call: Call) -> JSON:
+        """Run to the end and return the whole answer's object."""
+        async with self._metered(call) as timeline:
+            body = orjson.dumps(call.body)
+            for attempt in range(1, ATTEMPTS + 1):
+                client = await self._client(call)
+                try:
+                    engine = await self._whole(client, call, body)
+                    break
+                except (ConnectionLost, EngineUnavailable):
+                    if attempt == ATTEMPTS:
+                        raise
+                    await self._let_die(call, client)
+            answer, timeline.usage = _ANSWERERS[call.endpoint](engine, self._shape(call))
+            return answer
+
+    async def stream(self, call: Call, sink: Sink) -> None:
+        """Run and write frames to the sink as they come.
+
+        Errors before the first frame are raised while `sink.started` is still false.
+        """
+        async with self._metered(call) as timeline:
+            body = orjson.dumps(call.body)
+            for attempt in range(1, ATTEMPTS + 1):
+                client = await self._client(call)
+                try:
+                    await self._relay(client, call, body, sink, timeline)
+                    break
+                except (ConnectionLost, EngineUnavailable):
+                    if attempt == ATTEMPTS or sink.started:
+                        raise
+                    await self._let_die(call, client)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait for what runs to end; what has not by then ends with a typed error.
+
+        Call `gate.drain` first, so that nothing new begins.
+        """
+        if self._running and timeout_s > 0:
+            await asyncio.wait(self._running, timeout=timeout_s)
+        self._expired = True
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=FINISH_GRACE_S)
+
+    async def _whole(self, client: EngineClient, call: Call, body: bytes) -> JSON:
+        connection = await client.post(call.path, body)
+        try:
+            data = await connection.read()
+        finally:
+            client.release(connection)
+        if connection.status != 200:
+            raise refusal(call, connection.status, data)
+        answer: JSON = orjson.loads(data)
+        return answer
+
+    async def _relay(
+        self, client: EngineClient, call: Call, body: bytes, sink: Sink, timeline: Timeline
+    ) -> None:
+        connection = await client.post(call.path, body)
+        try:
+            if connection.status != 200:
+                raise refusal(call, connection.status, await connection.read())
+            await self._pump(connection, call, sink, timeline)
+        finally:
+            client.release(connection)
+
+    async def _pump(
+        self, connection: Connection, call: Call, sink: Sink, timeline: Timeline
+    ) -> None:
+        decoder = Decoder()
+        chunks = _CHUNKERS[call.endpoint](self._shape(call))
+        # Frames before the first token (the role) wait for it: until then the request can
+        # still be run again, or refused with a status.
+        held = b""
+        try:
+            while data := await connection.next_bytes():
+                frames = chunks.feed(decoder.feed(data))
+                if chunks.tokens_seen:
+                    self.meter.tokens(timeline)
+                elif not chunks.finished:
+                    held += frames
+                    frames = b""
+                if frames:
+                    await sink.write(held + frames)
+                    held = b""
+                if chunks.failure is not None:
+                    raise chunks.failure
+        finally:
+            if chunks.usage is not None:
+                timeline.usage = chunks.usage
+        if not chunks.finished:
+            raise EngineError("the model's process ended this answer before it was whole")
+
+    async def _client(self, call: Call) -> EngineClient:
+        supervisor = self._by_name[call.model_id].supervisor
+        client = supervisor.client
+        if client is None:
+            await supervisor.wait_ready(self._ready_wait_s)
+            client = supervisor.client
+            if client is None:
+                raise EngineUnavailable(f"{call.model_id} is not ready; try again shortly")
+        return client
+
+    async def _let_die(self, call: Call, client: EngineClient) -> None:
+        """Give the supervisor the moment it needs to notice that an engine has died.
+
+        Where it has not, only this connection was lost, and the same engine is asked again.
+        """
+        supervisor = self._by_name[call.model_id].supervisor
+        deadline_s = time.monotonic() + DEATH_NOTICED_S
+        while (  # noqa: ASYNC110 - half a second at most, once in an engine's life
+            supervisor.client is client and time.monotonic() < deadline_s
+        ):
+            await asyncio.sleep(0.01)
+
+    def _shape(self, call: Call) -> Shape:
+        return Shape(
+            id=("chatcmpl-" if call.endpoint == "chat.completions" else "cmpl-")
+            + call.request_id.removeprefix("req_"),
+            model=call.model_id,
+            fingerprint=self._by_name[call.model_id].fingerprint,
+            created=int(time.time()),
+            choices=call.choices,
+            include_usage=call.include_usage,
+            forced_tool=call.forced_tool,
+            strict_tools=call.strict_tools,
+            echo=call.echo,
+        )
+
+    @asynccontextmanager
+    async def _metered(self, call: Call) -> AsyncIterator[Timeline]:
+        self.gate.enter(call.model_id)
+        timeline = self.meter.open(call)
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            yield timeline
+        except asyncio.CancelledError:
+            if not self._expired:
+                timeline.outcome = "cancelled"
+                raise
+            timeline.outcome = "drained"
+            task.uncancel()
+            raise Draining("this server stopped before the answer was whole") from None
+        except RequestError as error:
+            timeline.outcome = outcome_of(error)
+            raise
+        except BaseException:
+            timeline.outcome = "internal_error"
+            raise
+        finally:
+            self._running.discard(task)
+            self.gate.leave(call.model_id)
+            self.meter.settle(call, timeline)
+
+
+def outcome_of(error: RequestError) -> str:
+    """The word under which an error is counted."""
+    match error:
+        case Overloaded():
+            return "overloaded"
+        case EngineUnavailable():
+            return "not_ready"
+        case EngineError():
+            return "engine_error"
+        case _:
+            return "refused"
+
+
+def refusal(call: Call, status: int, body: bytes) -> RequestError:
+    """An engine's refusal as an error of ours.
+
+    Only a 400's words are the client's business; they are about its request.
+    """
+    message = _message_of(body)
+    if status in (400, 422):
+        if "context length" in message or "max_model_len" in message:
+            param = "messages" if call.endpoint == "chat.completions" else "prompt"
+            return ContextLengthExceeded(message, param=param)
+        return InvalidRequest(message, code="invalid_value")
+    if status in (429, 503):
+        return Overloaded("the model's own queue is full; try again shortly")
+    return EngineError(f"the model's process refused this request ({status})")
+
+
+def _message_of(body: bytes) -> str:
+    try:
+        error: Any = orjson.loads(body)
+        return str(error["error"]["message"])[:1000]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return "the model's process refused this request without a reason"

@@ -1,0 +1,1 @@
+"""The site file: typed, frozen, validated."""

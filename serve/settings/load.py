@@ -1,0 +1,146 @@
+"""From a site file to a Site: read, join with the model files, check, make paths absolute."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from serve.core.errors import SettingsError
+from serve.settings.consistency import Conflict, of_door, of_models
+from serve.settings.model import ModelConfig, ServedModel, Source
+from serve.settings.site import ModelUse, Site, SiteFile
+from serve.settings.tree import Node, Place, Problem, read, refuse
+from serve.settings.validation import unknown_key, validated
+
+_UNCHANGED: Final = ("site", "listen", "engine_defaults", "limits", "log")
+
+
+def load_site(path: Path, *, env: Mapping[str, str] = os.environ) -> Site:
+    """The site that the file at `path` describes.
+
+    Relative paths start from the file's `root`. `env` gives `${NAME}` and `~` their values.
+    Raises SettingsError with every problem found, one a line, each with file and line.
+    """
+    return _Loading(path, env).site()
+
+
+@dataclass
+class _Loading:
+    path: Path
+    env: Mapping[str, str]
+    problems: list[Problem] = field(default_factory=list)
+
+    def site(self) -> Site:
+        top = read(self.path, self.env, self.problems)
+        written = validated(SiteFile, top, self.problems) if top is not None else None
+        root = self._root(written.root) if written is not None else Path()
+        if top is not None:
+            models = self._models(top, written)
+            self._agreement(top, written, models)
+        refuse(self.problems)
+        assert written is not None  # or it had left a problem
+        var_dir = _placed(written.var_dir, root, self.env)
+        keys_file = _placed(written.auth.keys_file, var_dir, self.env)
+        return Site(
+            models=tuple(_resolved(model, root, self.env) for model in models),
+            var_dir=var_dir,
+            auth=written.auth.model_copy(update={"keys_file": keys_file}),
+            **{name: getattr(written, name) for name in _UNCHANGED},
+        )
+
+    def _root(self, root: Path) -> Path:
+        try:
+            return _placed(root, self.path.parent, self.env).resolve()
+        except (OSError, RuntimeError) as error:
+            raise SettingsError(f"{self.path}: root: {error}") from None
+
+    def _models(self, top: Node, written: SiteFile | None) -> tuple[ServedModel, ...]:
+        """The models that could be read; the others have left a problem."""
+        setting = written.model_files if written else SiteFile.model_fields["model_files"].default
+        folder = Path(os.path.normpath(_placed(setting, self.path.parent, self.env)))
+        entries = top.nearest(("models",)).elements()
+        read_in = [self._model(index, entry, folder) for index, entry in enumerate(entries)]
+        return tuple(model for model in read_in if model is not None)
+
+    def _model(self, index: int, entry: Node, folder: Path) -> ServedModel | None:
+        if not isinstance(entry.value, dict):
+            return None
+        within: Place = ("models", index)
+        self._known(entry, {**ModelUse.model_fields, **ModelConfig.model_fields}, within)
+        said = {k: v for k, v in entry.value.items() if k in ModelUse.model_fields}
+        use = validated(ModelUse, replace(entry, value=said), self.problems, within)
+        if use is None:
+            return None
+        below = self._model_file(use.use, entry.nearest(("use",)), folder)
+        if below is None:
+            return None
+        self._known(below, ModelConfig.model_fields, ())
+        overrides = {k: v for k, v in entry.value.items() if k in ModelConfig.model_fields}
+        joined = below.overridden(overrides)
+        fields = {k: v for k, v in joined.entries().items() if k in ModelConfig.model_fields}
+        node = replace(joined, value=fields)
+        config = validated(ModelConfig, node, self.problems, within, entry.file)
+        if config is None:
+            return None
+        return ServedModel(config=config, **use.model_dump(exclude={"use"}))
+
+    def _known(self, node: Node, known: Mapping[str, object], within: Place) -> None:
+        for key, value in node.entries().items():
+            if key not in known:
+                text = unknown_key(key, known, within)
+                self.problems.append(Problem(value.file, value.line, text))
+
+    def _model_file(self, name: str, at: Node, folder: Path) -> Node | None:
+        file = folder / f"{name}.yaml"
+        try:
+            text = None if file.is_file() else _absent(name, folder)
+        except OSError as error:
+            text = f"model files in {folder} cannot be read: {error.strerror}"
+        if text is not None:
+            self.problems.append(Problem(at.file, at.line, text))
+            return None
+        node = read(file, self.env, self.problems)
+        if node is not None and not isinstance(node.value, dict):
+            text = "a model file is a mapping that begins with name:"
+            self.problems.append(Problem(node.file, node.line, text))
+            return None
+        return node
+
+    def _agreement(
+        self, top: Node, written: SiteFile | None, models: tuple[ServedModel, ...]
+    ) -> None:
+        conflicts: list[Conflict] = []
+        if written is not None:
+            listen = written.listen
+            conflicts += of_door(listen.loopback, written.auth.mode, listen.host)
+        if len(models) == len(top.nearest(("models",)).elements()):
+            conflicts += of_models(models)
+        for place, text in conflicts:
+            at = top.nearest(place)
+            self.problems.append(Problem(at.file, at.line, text))
+
+
+def _absent(name: str, folder: Path) -> str:
+    there = ", ".join(sorted(one.stem for one in folder.glob("*.yaml"))) or "none"
+    return f'no model file "{name}" in {folder}; available: {there}'
+
+
+def _placed(path: Path, start: Path, env: Mapping[str, str]) -> Path:
+    """`path` from `start`, with a leading `~` read from the environment."""
+    if path.parts[:1] == ("~",) and "HOME" in env:
+        path = Path(env["HOME"], *path.parts[1:])
+    return start / path
+
+
+def _resolved(model: ServedModel, root: Path, env: Mapping[str, str]) -> ServedModel:
+    """The same model with absolute paths."""
+    config = model.config
+    paths: dict[str, Path | Source] = {
+        name: _placed(path, root, env)
+        for name in ("chat_template", "harmony_vocab")
+        if (path := getattr(config, name)) is not None
+    }
+    place = _placed(config.source.path, root, env)
+    paths["source"] = config.source.model_copy(update={"path": place})
+    return model.model_copy(update={"config": config.model_copy(update=paths)})

@@ -1,0 +1,170 @@
+"""The site file: everything one installation serves, and its bounds."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from serve.settings.consistency import of_door, of_models
+from serve.settings.model import IN_WORDS, Frozen, ModelName, Placement, ServedModel
+
+Host = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9.:_-]{1,253}$",
+        json_schema_extra={IN_WORDS: "an IP address or host name"},
+    ),
+]
+
+
+class Listen(Frozen):
+    """The one door of the server."""
+
+    host: Host = Field(
+        default="127.0.0.1",
+        description="Address to listen on; `0.0.0.0` is every address of the machine.",
+    )
+    port: int = Field(default=8000, ge=1, le=65535, description="TCP port.")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the door; no name is looked up."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Auth(Frozen):
+    """Who may ask."""
+
+    mode: Literal["keys", "none"] = Field(
+        default="keys",
+        description="`keys`: requests carry a key; `none`: anyone, on a loopback address only.",
+    )
+    keys_file: Path = Field(
+        default=Path("keys.yaml"),
+        description="File of the keys' digests (`inhouse keys add`). Relative to `var_dir`.",
+    )
+
+
+class Limits(Frozen):
+    """Bounds on what one request, and all requests together, may take."""
+
+    body_mib: float = Field(default=8, gt=0, le=1024, description="Largest request body, in MiB.")
+    queue_requests: int = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="Requests in hand per model; more are refused (429).",
+    )
+    ready_wait_s: float = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="Seconds that a request waits for a model that starts or restarts before it "
+        "is refused (503).",
+    )
+    choices: int = Field(default=16, ge=1, le=128, description="Largest `n` of one request.")
+    prompts: int = Field(
+        default=128,
+        ge=1,
+        le=2048,
+        description="Largest number of prompts in one completions request.",
+    )
+
+
+class EngineDefaults(Frozen):
+    """How engines are run."""
+
+    kind: Literal["vllm", "fake"] = Field(
+        default="vllm",
+        description="`fake` answers without a model, for trying everything around it.",
+    )
+    profile: Literal["auto", "stock"] = Field(
+        default="auto",
+        description="`auto`: flags chosen for this machine (`inhouse doctor` explains them); "
+        "`stock`: vLLM's own defaults.",
+    )
+    start_timeout_s: float = Field(
+        default=900, gt=0, le=86_400, description="Seconds within which an engine must be ready."
+    )
+    drain_timeout_s: float = Field(
+        default=30,
+        ge=0,
+        le=86_400,
+        description="Seconds that running requests have when the server stops.",
+    )
+
+
+class Log(Frozen):
+    """What the server writes to stderr; never prompts or answers."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is written."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="`json`: one object a line; `console`: for a person; `auto`: console at a "
+        "terminal, else json.",
+    )
+
+
+class _Common(Frozen):
+    """What the file says and the resolved site keeps."""
+
+    site: str = Field(min_length=1, max_length=64, description="Name of this installation.")
+    listen: Listen = Field(default=Listen(), description="Where clients reach the server.")
+    auth: Auth = Field(default=Auth(), description="Who may ask.")
+    engine_defaults: EngineDefaults = Field(
+        default=EngineDefaults(), description="How engines are run."
+    )
+    limits: Limits = Field(
+        default=Limits(), description="Bounds on what one request, and all together, may take."
+    )
+    log: Log = Field(default=Log(), description="What the server logs.")
+    var_dir: Path = Field(
+        default=Path("var"),
+        description="Folder for what the server writes: keys, sockets, caches. Relative to `root`.",
+    )
+
+
+class SiteFile(_Common):
+    """A site file as written: entries of `models` are read and joined by `serve.settings.load`."""
+
+    root: Path = Field(
+        default=Path(),
+        description="Folder that relative paths start from, itself relative to this file's; where "
+        "the server is started does not matter.",
+    )
+    model_files: Path = Field(
+        default=Path("../models"), description="Folder of the model files, relative to this file's."
+    )
+    models: tuple[dict[str, JsonValue], ...] = Field(
+        min_length=1, max_length=64, description="The models that are served."
+    )
+
+
+class ModelUse(Placement):
+    """An entry of `models` without what it overrides of the model file."""
+
+    use: ModelName = Field(description="The model file: its name without `.yaml`.")
+
+
+class Site(_Common):
+    """A whole site, resolved: model files read and joined, paths absolute."""
+
+    models: tuple[ServedModel, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        wrong = [
+            *of_door(self.listen.loopback, self.auth.mode, self.listen.host),
+            *of_models(self.models),
+        ]
+        if wrong:
+            raise ValueError("; ".join(conflict.text for conflict in wrong))
+        return self

@@ -1,0 +1,84 @@
+"""What a site file says, for a person: `inhouse check FILE`."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from serve.core.errors import SettingsError
+from serve.settings.keys import load_keys
+from serve.settings.load import load_site
+from serve.settings.model import ModelConfig, ServedModel
+from serve.settings.site import Site
+
+
+def check_site(path: Path, *, env: Mapping[str, str] = os.environ) -> list[str]:
+    """Lines that say what the site is and what it still lacks.
+
+    Raises SettingsError where the file is wrong; missing weights and keys are only said.
+    """
+    site = load_site(path, env=env)
+    lines = [
+        f"{path}: valid",
+        f"site      {site.site}",
+        f"listen    http://{_host(site)}:{site.listen.port}",
+        f"keys      {_keys(site)}",
+    ]
+    for model in site.models:
+        lines += _model_lines(model)
+    return lines
+
+
+def weights_missing(config: ModelConfig) -> list[str]:
+    """What of a model's files is not there, one sentence each with its path."""
+    try:
+        return list(_missing(config))
+    except OSError as error:
+        return [f"{error.filename} cannot be read: {error.strerror}"]
+
+
+def _missing(config: ModelConfig) -> Iterator[str]:
+    folder = config.source.path
+    if not folder.is_dir():
+        yield f"no folder {folder}; put the model there, or set source.path"
+    elif not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        yield f"{folder} is no model: it needs config.json and *.safetensors"
+    if config.chat_template is not None and not config.chat_template.is_file():
+        yield f"no chat template {config.chat_template}"
+    if config.harmony_vocab is not None:
+        vocabulary = config.harmony_vocab / "o200k_base.tiktoken"
+        if not vocabulary.is_file():
+            yield f"no {vocabulary}; copy it from a machine that has it"
+
+
+def _model_lines(model: ServedModel) -> list[str]:
+    config = model.config
+    names = ", ".join(name for name in model.names if name != model.id)
+    where = "" if config.devices is None else f", GPU {', '.join(map(str, config.devices))}"
+    lines = [
+        f"model     {model.id}" + (f" (also {names})" if names else ""),
+        f"          {config.task}, {config.context_tokens} tokens of context{where}, "
+        f"loaded {'at startup' if model.load == 'startup' else 'on demand'}",
+    ]
+    missing = weights_missing(config)
+    if missing:
+        lines += [f"          missing: {one}" for one in missing]
+    else:
+        checked = "digest to be checked at load" if config.source.digest else "no digest given"
+        lines.append(f"          weights found in {config.source.path} ({checked})")
+    return lines
+
+
+def _host(site: Site) -> str:
+    return f"[{site.listen.host}]" if ":" in site.listen.host else site.listen.host
+
+
+def _keys(site: Site) -> str:
+    if site.auth.mode == "none":
+        return "none needed: only this machine can connect"
+    try:
+        count = len(load_keys(site.auth.keys_file).keys)
+    except SettingsError as error:
+        return error.message
+    if not count:
+        return f"none yet in {site.auth.keys_file}; make one with `inhouse keys add NAME`"
+    return f"{count} in {site.auth.keys_file}"

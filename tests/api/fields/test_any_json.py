@@ -1,0 +1,80 @@
+"""Whatever JSON a client sends, in any field: an answer or InvalidRequest, nothing else."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serve.api.fields import CHAT, COMPLETION, Checked, check_chat, check_completion
+from serve.core.errors import InvalidRequest
+from serve.settings.site import Limits
+
+WORDS = st.sampled_from(
+    ["type", "function", "name", "role", "content", "text", "user", "assistant", "tool", "schema",
+     "json_schema", "parameters", "tool_calls", "arguments", "id", "mode", "tools", "json",
+     "allowed_tools", "include_usage", "auto", "strict", "regex", "$ref", "#", "refusal", "1"]
+)  # fmt: skip
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | WORDS
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner),
+    max_leaves=8,
+)
+LIMITS = Limits()
+QUICK = settings(
+    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+CHAT_BASE = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def ends_well(check: Any, body: Any) -> None:
+    try:
+        checked = check(body, LIMITS)
+    except InvalidRequest as error:
+        assert error.code
+        assert len(error.message) < 1000
+        return
+    assert isinstance(checked, Checked)
+    assert None not in checked.engine_body.values()
+    orjson.dumps(checked.engine_body)
+
+
+@given(st.sampled_from(sorted(CHAT.fields)), JSON)
+@QUICK
+def test_any_value_of_any_chat_field(name: str, value: Any) -> None:
+    ends_well(check_chat, {**CHAT_BASE, name: value})
+
+
+@given(st.sampled_from(sorted(COMPLETION.fields)), JSON)
+@QUICK
+def test_any_value_of_any_completion_field(name: str, value: Any) -> None:
+    ends_well(check_completion, {"model": "m", "prompt": "hi", name: value})
+
+
+@given(st.dictionaries(st.sampled_from(sorted(CHAT.fields)) | st.text(), JSON, max_size=5))
+@QUICK
+def test_any_chat_body(body: dict[str, Any]) -> None:
+    ends_well(check_chat, {**CHAT_BASE, **body})
+
+
+@given(st.lists(st.dictionaries(WORDS, JSON, max_size=5), max_size=3))
+@QUICK
+def test_any_messages(messages: list[dict[str, Any]]) -> None:
+    ends_well(check_chat, {"model": "m", "messages": messages})
+
+
+@pytest.mark.parametrize("field", sorted(CHAT.fields))
+def test_nesting_as_deep_as_the_parser_takes(field: str) -> None:
+    for opening, closing in ((b"[", b"]"), (b'{"type":', b"}")):
+        deep = orjson.loads(opening * 1000 + b"1" + closing * 1000)
+        ends_well(check_chat, {**CHAT_BASE, field: deep})
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b"NaN", b"1e999", b"Infinity"])
+def test_the_parser_keeps_out_what_has_no_json(text: bytes) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        orjson.loads(text)

@@ -1,0 +1,235 @@
+"""The tables are complete, are what the engine understands, and are what the docs say."""
+
+import ast
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai.types import completion_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+
+from serve.api.fields import CHAT, COMPLETION, TABLES, check_chat, check_completion, render_markdown
+from serve.api.fields.checks import boolean
+from serve.api.fields.fate import Fate, Field, Table, accepted
+from serve.core.errors import InvalidRequest
+from serve.settings.site import Limits
+
+ROOT = Path(__file__).parents[3]
+LIMITS = Limits()
+BASES: dict[str, dict[str, Any]] = {
+    CHAT.endpoint: {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+    COMPLETION.endpoint: {"model": "m", "prompt": "hi"},
+}
+CHECKS = {CHAT.endpoint: check_chat, COMPLETION.endpoint: check_completion}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+# One good value for each field that is not refused, and what else must be sent with it.
+GOOD: dict[str, tuple[Any, dict[str, Any]]] = {
+    "model": ("other", {}),
+    "messages": ([{"role": "user", "content": "ho"}], {}),
+    "prompt": ("ho", {}),
+    "stream": (True, {}),
+    "stream_options": ({"include_usage": True}, {"stream": True}),
+    "temperature": (0.5, {}),
+    "top_p": (0.5, {}),
+    "frequency_penalty": (1, {}),
+    "presence_penalty": (-1.5, {}),
+    "seed": (7, {}),
+    "stop": (["a", "b"], {}),
+    "logit_bias": ({"50256": -100}, {}),
+    "n": (2, {}),
+    "user": ("u", {}),
+    "top_k": (5, {}),
+    "min_p": (0.1, {}),
+    "repetition_penalty": (1.1, {}),
+    "min_tokens": (2, {}),
+    "stop_token_ids": ([1], {}),
+    "allowed_token_ids": ([1, 2], {}),
+    "bad_words": (["no"], {}),
+    "ignore_eos": (True, {}),
+    "include_stop_str_in_output": (True, {}),
+    "skip_special_tokens": (False, {}),
+    "spaces_between_special_tokens": (False, {}),
+    "add_special_tokens": (True, {}),
+    "thinking_token_budget": (10, {}),
+    "structured_outputs": ({"choice": ["a", "b"]}, {}),
+    "max_completion_tokens": (9, {}),
+    "max_tokens": (9, {}),
+    "logprobs": (True, {}),
+    "top_logprobs": (3, {"logprobs": True}),
+    "response_format": ({"type": "json_object"}, {}),
+    "tools": ([TOOL], {}),
+    "tool_choice": ("required", {"tools": [TOOL]}),
+    "parallel_tool_calls": (False, {"tools": [TOOL]}),
+    "reasoning_effort": ("low", {}),
+    "metadata": ({"a": "b"}, {}),
+    "service_tier": ("auto", {}),
+    "store": (False, {}),
+    "modalities": (["text"], {}),
+    "verbosity": ("medium", {}),
+    "prediction": ({"type": "content", "content": "x"}, {}),
+    "safety_identifier": ("s", {}),
+    "prompt_cache_key": ("k", {}),
+    "prompt_cache_retention": ("24h", {}),
+    "prompt_cache_options": ({"mode": "explicit"}, {}),
+    "include_reasoning": (False, {}),
+    "chat_template_kwargs": ({"enable_thinking": False}, {}),
+    "add_generation_prompt": (False, {}),
+    "continue_final_message": (True, {"messages": [{"role": "assistant", "content": "So"}]}),
+    "echo": (True, {}),
+    "best_of": (1, {}),
+}
+GOOD_COMPLETION = {"logprobs": (2, {})}
+
+ROWS = [(table, field) for table in TABLES for field in table.fields.values()]
+ROW_IDS = [f"{table.endpoint}:{field.name}" for table, field in ROWS]
+
+
+def good(table: Table, field: Field) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A request without the field, and the same with it."""
+    special = GOOD_COMPLETION if table is COMPLETION else {}
+    value, others = special.get(field.name) or GOOD[field.name]
+    base = {**BASES[table.endpoint], **others}
+    return base, {**base, field.name: value}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.endpoint)
+def test_every_property_of_the_openapi_file_has_a_fate(table: Table) -> None:
+    names = json.loads(Path(__file__).with_name("openai_properties.json").read_text())
+    assert set(names[table.endpoint]) - table.fields.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("table", "module"),
+    [(CHAT, chat_create_params), (COMPLETION, completion_create_params)],
+    ids=lambda value: getattr(value, "endpoint", ""),
+)
+def test_every_parameter_of_the_sdk_has_a_fate(table: Table, module: Any) -> None:
+    names = {
+        name
+        for kind in ("Base", "NonStreaming", "Streaming")
+        for name in getattr(module, f"CompletionCreateParams{kind}").__annotations__
+    }
+    assert len(names) > 15
+    assert names - table.fields.keys() == set()
+
+
+def vllm_fields(module: str, model: str) -> set[str]:
+    """Names of the fields of vLLM's request model, read without importing vLLM."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        pytest.skip("vllm is not installed here")
+    source = Path(spec.origin).parent / "entrypoints" / "openai" / module / "protocol.py"
+    for node in ast.parse(source.read_text()).body:
+        if isinstance(node, ast.ClassDef) and node.name == model:
+            return {
+                item.target.id
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            }
+    raise AssertionError(f"{model} is not in {source.name}")
+
+
+VLLM_MODELS = [
+    (CHAT, "chat_completion", "ChatCompletionRequest"),
+    (COMPLETION, "completion", "CompletionRequest"),
+]
+
+
+@pytest.mark.parametrize(("table", "module", "model"), VLLM_MODELS)
+def test_what_is_forwarded_is_known_to_vllm(table: Table, module: str, model: str) -> None:
+    known = vllm_fields(module, model)
+    sent = {field.name for field in table.fields.values() if field.forwarded}
+    for owner, field in ROWS:
+        if owner is table and field.fate is not Fate.REFUSED:
+            sent |= CHECKS[table.endpoint](good(table, field)[1], LIMITS).engine_body.keys()
+    assert sent - known == set()
+
+
+@pytest.mark.parametrize(("table", "module", "model"), VLLM_MODELS)
+def test_every_field_of_vllm_has_a_fate(table: Table, module: str, model: str) -> None:
+    known = {name for name in vllm_fields(module, model) if not name.startswith("_")}
+    assert known - table.fields.keys() == set()
+
+
+# Honoured, but not in the engine's body under its own name: what each does instead.
+EFFECTS = {
+    "model": lambda checked: checked.model == "other",
+    "stream": lambda checked: checked.stream,
+    "stream_options": lambda checked: checked.include_usage,
+    "max_tokens": lambda checked: checked.max_output_tokens == 9,
+    "metadata": lambda checked: checked.echo == {"metadata": {"a": "b"}},
+    "best_of": lambda checked: checked.n == 1,
+}
+
+
+@pytest.mark.parametrize(("table", "field"), ROWS, ids=ROW_IDS)
+def test_a_field_meets_its_fate(table: Table, field: Field) -> None:
+    check = CHECKS[table.endpoint]
+    if field.fate is Fate.REFUSED:
+        with pytest.raises(InvalidRequest) as caught:
+            check({**BASES[table.endpoint], field.name: "x"}, LIMITS)
+        assert (caught.value.param, caught.value.code) == (field.name, "unsupported_parameter")
+        assert field.note in caught.value.message
+        return
+    without, with_field = good(table, field)
+    checked = check(with_field, LIMITS)
+    if field.fate is Fate.ACCEPTED:
+        assert checked == check(without, LIMITS)
+    elif field.name in checked.engine_body:
+        assert checked.engine_body[field.name] == with_field[field.name]
+        assert checked.engine_body != check(without, LIMITS).engine_body
+    else:
+        assert EFFECTS[field.name](checked)
+
+
+@pytest.mark.parametrize(("table", "field"), ROWS, ids=ROW_IDS)
+def test_null_is_the_same_as_absent(table: Table, field: Field) -> None:
+    check = CHECKS[table.endpoint]
+    body = {**BASES[table.endpoint], field.name: None}
+    if field.name in table.required:
+        with pytest.raises(InvalidRequest) as caught:
+            check(body, LIMITS)
+        assert (caught.value.param, caught.value.code) == (
+            field.name,
+            "missing_required_parameter",
+        )
+    else:
+        assert check(body, LIMITS) == check(BASES[table.endpoint], LIMITS)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.endpoint)
+def test_an_unknown_field_is_refused_with_the_nearest_known_one(table: Table) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        CHECKS[table.endpoint]({**BASES[table.endpoint], "temprature": 1}, LIMITS)
+    assert caught.value.message == (
+        "Unrecognized request argument supplied: temprature. Did you mean 'temperature'?"
+    )
+    assert (caught.value.param, caught.value.code) == ("temprature", "unknown_parameter")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.endpoint)
+@pytest.mark.parametrize("body", [None, [], "x", 1, True])
+def test_a_body_is_an_object(table: Table, body: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        CHECKS[table.endpoint](body, LIMITS)
+    assert caught.value.code == "invalid_type"
+
+
+def test_a_table_has_one_row_a_field() -> None:
+    row = accepted("a", boolean(), "")
+    with pytest.raises(ValueError, match="two rows for a"):
+        Table("/x", (), (row, row))
+
+
+def test_every_refusal_and_acceptance_gives_its_reason() -> None:
+    for _, field in ROWS:
+        assert field.note or field.fate is Fate.HONOURED, field.name
+        assert field.check.says, field.name
+
+
+def test_the_docs_are_written_from_the_tables() -> None:
+    page = ROOT / "docs" / "api-fields.md"
+    assert page.read_text() == render_markdown(), "run python -m serve.api.fields"

@@ -1,0 +1,132 @@
+"""Health, metrics, drain and the engine's death, over the fake engine."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Gateway, start_gateway
+
+CHAT = "/v1/chat/completions"
+
+
+def body(text: str, **fields: Any) -> dict[str, Any]:
+    return {"model": "fake", "messages": [{"role": "user", "content": text}]} | fields
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Any:
+    """A gateway of this test's own, to be broken."""
+    gateway = start_gateway(
+        tmp_path, "dev", "--ttft-ms", "0", "--tpot-ms", "20", "--var-dir", str(tmp_path)
+    )
+    yield gateway
+    gateway.stop()
+
+
+def test_health_needs_no_key(gateway: Gateway) -> None:
+    assert httpx.get(f"{gateway.url}/health/live").json() == {"status": "live"}
+    ready = httpx.get(f"{gateway.url}/health/ready").json()
+    assert ready["status"] == "ready"
+    assert ready["models"]["fake"]["state"] == "ready"
+
+
+def test_metrics_are_one_valid_page(gateway: Gateway) -> None:
+    gateway.client.post(CHAT, json=body("hi"))
+    page = gateway.client.get("/metrics").text
+    families = {f.name: f for f in text_string_to_metric_families(page)}
+    for name in (
+        "inhouse_requests", "inhouse_request_ttft_seconds", "inhouse_request_tpot_seconds",
+        "inhouse_request_e2e_seconds", "inhouse_request_queue_seconds", "inhouse_tokens",
+        "inhouse_requests_in_flight", "inhouse_engine_state", "inhouse_engine_restarts",
+        "vllm:num_requests_running",
+    ):  # fmt: skip
+        assert name in families
+    states = {s.labels["state"]: s.value for s in families["inhouse_engine_state"].samples}
+    assert states == {"stopped": 0, "starting": 0, "ready": 1, "sleeping": 0, "failed": 0}
+    assert families["vllm:num_requests_running"].samples[0].labels["model"] == "fake"
+
+
+def test_a_killed_engine_is_replaced_and_the_gateway_lives(own: Gateway) -> None:
+    (engine,) = own.engine_pids()
+    os.kill(engine, signal.SIGKILL)
+    answer = own.client.post(CHAT, json=body("fake:tokens=2"))
+    assert answer.status_code == 200, answer.text
+    assert own.engine_pids() != [engine]
+    assert "inhouse_engine_restarts_total" in own.client.get("/metrics").text
+
+
+def test_a_request_without_output_is_run_again_once(own: Gateway) -> None:
+    # It kills its engine before the first token, and then the next one.
+    answer = own.client.post(CHAT, json=body("fake:die@0", stream=True))
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "engine_connection_lost"
+    page = own.client.get("/metrics").text
+    assert 'outcome="engine_error"} 1.0' in page
+
+
+def test_a_partial_stream_ends_in_a_typed_error(own: Gateway) -> None:
+    answer = own.client.post(CHAT, json=body("fake:die@3", stream=True))
+    events = answer.text.strip().split("\n\n")
+    assert '"engine_connection_lost"' in events[-1]
+    assert "[DONE]" not in answer.text
+    assert own.client.post(CHAT, json=body("fake:tokens=1")).status_code == 200
+
+
+def test_sigterm_finishes_streams_and_refuses_new_work(own: Gateway) -> None:
+    (engine,) = own.engine_pids()
+    texts: list[str] = []
+
+    def read() -> None:
+        texts.append(own.client.post(CHAT, json=body("fake:tokens=60", stream=True)).text)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    time.sleep(0.4)
+    own.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    refused = httpx.post(
+        own.url + CHAT, json=body("hi"), headers={"Authorization": f"Bearer {own.key}"}
+    )
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "server_draining"
+    assert refused.headers["retry-after"]
+    assert httpx.get(f"{own.url}/health/ready").status_code == 503
+    reader.join(20)
+    assert texts[0].endswith("data: [DONE]\n\n")
+    assert own.process.wait(20) == 0
+    assert not Path(f"/proc/{engine}").exists()
+
+
+def test_a_second_signal_ends_streams_with_a_typed_error(own: Gateway) -> None:
+    texts: list[str] = []
+
+    def read() -> None:
+        texts.append(own.client.post(CHAT, json=body("fake:tokens=5000", stream=True)).text)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    time.sleep(0.4)
+    own.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    own.process.send_signal(signal.SIGTERM)
+    reader.join(20)
+    assert "server_draining" in texts[0].strip().split("\n\n")[-1]
+    assert "[DONE]" not in texts[0]
+    assert own.process.wait(20) == 0
+
+
+def test_no_engine_outlives_a_killed_gateway(own: Gateway) -> None:
+    (engine,) = own.engine_pids()
+    own.process.kill()
+    own.process.wait()
+    deadline_s = time.monotonic() + 5
+    while Path(f"/proc/{engine}").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{engine}").exists()

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from serve.core.errors import SettingsError
+from serve.settings.keys import add_key
+from serve.settings.summary import check_site
+
+
+def weights(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+def test_a_site_with_everything(sites) -> None:
+    site = sites.load()
+    place = weights(sites.folder / "models" / "small")
+    add_key(site.auth.keys_file, "alice")
+    assert check_site(sites.file, env={}) == [
+        f"{sites.file}: valid",
+        "site      lab",
+        "listen    http://127.0.0.1:8000",
+        f"keys      1 in {sites.folder}/var/keys.yaml",
+        "model     small",
+        "          generate, 4096 tokens of context, loaded at startup",
+        f"          weights found in {place} (no digest given)",
+    ]
+
+
+def test_what_is_missing_is_named_with_its_path(sites) -> None:
+    (sites.folder / "models" / "half").mkdir(parents=True)
+    sites.load(
+        "site: lab\nroot: ../..\nmodels:\n"
+        "- {use: small, aliases: [default], snapshot: 2026-11-01, devices: [3], load: on_demand,\n"
+        "   harmony_vocab: vocab, chat_template: t.jinja}\n"
+        "- {use: small, name: half, source: {path: models/half}}\n"
+    )
+    text = "\n".join(check_site(sites.file, env={}))
+    assert "model     small-2026-11-01 (also small, default)" in text
+    assert "generate, 4096 tokens of context, GPU 3, loaded on demand" in text
+    assert f"missing: no folder {sites.folder}/models/small" in text
+    assert f"missing: no chat template {sites.folder}/t.jinja" in text
+    assert f"missing: no {sites.folder}/vocab/o200k_base.tiktoken" in text
+    assert f"missing: {sites.folder}/models/half is no model" in text
+    assert "keys      none yet in " in text
+
+
+def test_the_door_and_keys_of_a_site_without_keys(sites) -> None:
+    sites.load("site: lab\nlisten: {host: '::1'}\nauth: {mode: none}\nmodels: [{use: small}]\n")
+    lines = check_site(sites.file, env={})
+    assert "listen    http://[::1]:8000" in lines
+    assert "keys      none needed: only this machine can connect" in lines
+
+
+def test_a_keys_file_that_is_wrong_is_said(sites) -> None:
+    site = sites.load()
+    add_key(site.auth.keys_file, "alice")
+    site.auth.keys_file.chmod(0o644)
+    assert any("chmod 600" in line for line in check_site(sites.file, env={}))
+
+
+def test_a_wrong_file_is_refused(sites) -> None:
+    sites.file.write_text("site: lab\n")
+    with pytest.raises(SettingsError, match="models is missing"):
+        check_site(sites.file, env={})
+
+
+def test_a_place_that_cannot_be_looked_at_is_said(sites) -> None:
+    name = "a" * 300
+    sites.load(f"site: lab\nmodels: [{{use: small, source: {{path: {name}}}}}]\n")
+    assert any("cannot be read: File name too long" in line for line in check_site(sites.file))
