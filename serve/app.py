@@ -37,6 +37,7 @@ from serve.engines.hardware import Hardware, probe
 from serve.engines.launch import LaunchPlan, fake_plan, plan
 from serve.engines.process import SystemEffects, private_directory
 from serve.engines.profile import choose
+from serve.engines.shape import shape_of
 from serve.engines.supervisor import EngineSupervisor
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
@@ -130,8 +131,7 @@ def _vllm_plan(
     inspect(source.path)
     if source.digest is not None:
         verify(source.path, source.digest)
-    weights_bytes = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
-    profile = choose(hardware, model, weights_bytes, site.engine_defaults.profile)
+    profile = choose(hardware, model, shape_of(source.path), site.engine_defaults.profile)
     return plan(
         model,
         profile,

@@ -14,6 +14,7 @@ from serve import __version__, log
 from serve.app import Server, compose, dev_site, fleet_of, run
 from serve.console import announce
 from serve.core.errors import InhouseError, SettingsError, SetupError
+from serve.engines.doctor import examine
 from serve.settings.keys import add_key, digest_of, load_keys, remove_key, starter_key
 from serve.settings.load import load_site
 from serve.settings.schema import json_schema, settings_table
@@ -99,6 +100,12 @@ def schema(
         sys.stdout.write(settings_table())
     else:
         _print_json(json_schema())
+
+
+@app.command()
+def doctor(site_file: SiteOption = Path("configs/sites/quickstart.yaml")) -> None:
+    """Say how each model would be run on this machine and why, and what is missing."""
+    raise typer.Exit(0 if examine(load_site(site_file), out) else 3)
 
 
 @app.command()

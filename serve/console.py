@@ -4,7 +4,6 @@ import asyncio
 import time
 
 from rich.console import Console
-from rich.panel import Panel
 from rich.status import Status
 from rich.text import Text
 
@@ -31,7 +30,8 @@ async def announce(server: Server, console: Console, key: str | None) -> None:
         console.print(f"{one.model_id}: {mark}", markup=False)
     if any(one.state == "ready" for one in states):
         console.print(f"ready after {elapsed_s:.0f} s")
-        console.print(Panel(Text(snippets(server, key)), title="Inhouse", expand=False))
+        # Without a frame and unwrapped: it is there to be pasted.
+        console.print(snippets(server, key), markup=False, soft_wrap=True)
     else:
         console.print("no model could be started; `inhouse doctor` says what is missing")
 
@@ -47,7 +47,7 @@ def snippets(server: Server, key: str | None) -> str:
         server.pipeline.served[0].model.config.name,
     )  # fmt: skip
     shown = key or ("none" if server.site.auth.mode == "none" else "sk-…")
-    return f"""\
+    return f"""
 address  {address}
 key      {shown}
 

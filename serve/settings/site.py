@@ -62,7 +62,7 @@ class Limits(Frozen):
         description="Requests in hand per model; more are refused (429).",
     )
     ready_wait_s: float = Field(
-        default=60,
+        default=120,
         ge=0,
         le=3600,
         description="Seconds that a request waits for a model that starts or restarts before it "

@@ -148,6 +148,17 @@ def test_five_starts_in_a_row_that_fail_are_enough() -> None:
     assert due_s(engine.life) is None
 
 
+def test_failed_starts_before_and_after_a_life_are_not_in_a_row() -> None:
+    engine = Engine().on(StartWanted())
+    for _ in range(4):
+        engine.crash().later(60).on(Tick())
+    engine.on(Probed(5, None)).crash().later(60).on(Tick())
+    for _ in range(4):
+        engine.crash().later(60).on(Tick())
+        assert engine.life.state is State.STARTING
+    assert engine.crash().life.state is State.FAILED
+
+
 def test_a_failed_engine_is_started_by_hand_with_all_its_attempts() -> None:
     engine = Engine().on(StartWanted()).crash(EXIT_CONFIGURATION).on(StartWanted())
     assert engine.life.state is State.STARTING
@@ -354,6 +365,7 @@ class World:
         if life.state in (State.READY, State.SLEEPING):
             assert life.phase is Phase.LIVING
             assert not life.leaving
+        assert not (life.state is State.READY and life.turning), "ready while it wakes"
         if life.state is State.READY and before.state is not State.READY:
             assert event == Probed(life.generation, None), "ready without a proof"
         if life.state is State.FAILED:

@@ -1,0 +1,1 @@
+"""Measurements of Inhouse with bounds; see benchmarks/README.md."""

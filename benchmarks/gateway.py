@@ -1,0 +1,224 @@
+"""What the gateway costs: the same fake engine directly, through Inhouse, and through peers.
+
+Run as `python -m benchmarks.gateway`; see benchmarks/README.md for what is measured and how.
+`--quick` takes under a minute and keeps no record, `--real` measures a real engine instead.
+"""
+
+import argparse
+import gc
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.console import Console
+
+from benchmarks import gateway_real
+from benchmarks.contestants import (
+    GATEWAY_CORE,
+    LOAD_CORE,
+    Field,
+    Unusable,
+    absent,
+    peer_version,
+)
+from benchmarks.gateway_table import markdown, shown
+from benchmarks.load.loops import TooManyFailures
+from benchmarks.record import RESULTS, Figure, Record, Verdict, finish
+from benchmarks.scenarios import (
+    PACED,
+    PROMPT,
+    SCENARIOS,
+    STREAMS,
+    UNPACED,
+    Round,
+    Scenario,
+    backend_of,
+)
+
+CONTESTANTS: Final = ("direct", "inhouse", "router", "litellm")
+ROUNDS: Final = 5
+SEED: Final = 20261101
+
+Turns = dict[tuple[str, str], list[Round]]
+"""(scenario, contestant) → one Round a round."""
+
+
+async def play(
+    scenarios: Sequence[Scenario], names: Sequence[str], rounds: int, shorter: float, out: Console
+) -> tuple[Turns, dict[str, str]]:
+    """All rounds of scenarios of one pace; also why a contestant is missing."""
+    turns: Turns = {}
+    missing: dict[str, str] = {}
+    rng = random.Random(SEED)
+    with tempfile.TemporaryDirectory(prefix="gw") as directory:
+        names = list(names)
+        while True:
+            try:
+                async with Field(scenarios[0].pace, names, Path(directory)) as field:
+                    await _rounds(field, scenarios, rounds, shorter, rng, turns, missing, out)
+                return turns, missing
+            except Unusable as failure:
+                name = str(failure).split()[0]
+                if name in ("direct", "inhouse") or name not in names:
+                    raise
+                names.remove(name)
+                missing[name] = str(failure)
+
+
+async def _rounds(
+    field: Field, scenarios: Sequence[Scenario], rounds: int, shorter: float, rng: random.Random,
+    turns: Turns, missing: dict[str, str], out: Console,
+) -> None:  # fmt: skip
+    everyone = list(field.contestants.values())
+    direct = field.contestants["direct"]
+    for scenario in scenarios:
+        with out.status(f"{scenario.title}, {rounds} rounds"):
+            for index in range(rounds):
+                shift = index % len(everyone)
+                for target in everyone[shift:] + everyone[:shift]:
+                    if target.name in missing:
+                        continue
+                    gc.collect()
+                    seconds = scenario.seconds * shorter
+                    try:
+                        turn = await scenario.turn(target, backend_of(target, direct), seconds, rng)
+                    except (TooManyFailures, TimeoutError) as failure:
+                        if target.name in ("direct", "inhouse"):
+                            raise
+                        missing[target.name] = f"{scenario.name}: {failure or 'timed out'}"
+                        continue
+                    turns.setdefault((scenario.name, target.name), []).append(turn)
+
+
+def figures_of(turns: Turns) -> dict[str, Figure]:
+    """Every figure by `scenario/contestant/quantity`; added TTFT is against the same round."""
+    figures: dict[str, Figure] = {}
+    for (scenario, name), rounds in turns.items():
+        for quantity in sorted(set.intersection(*(set(one.figures) for one in rounds))):
+            key = f"{scenario}/{name}/{quantity}"
+            unit = quantity.rpartition("_")[2]
+            figures[key] = Figure(key, unit, tuple(one.figures[quantity] for one in rounds))
+        if name != "direct" and scenario.startswith("ttft"):
+            key = f"{scenario}/{name}/added_p50_ms"
+            bare = turns[(scenario, "direct")]
+            added = tuple(
+                one.figures["p50_ms"] - other.figures["p50_ms"]
+                for one, other in zip(rounds, bare, strict=False)
+            )
+            figures[key] = Figure(key, "ms", added)
+    return figures
+
+
+def verdicts_of(turns: Turns, figures: dict[str, Figure], missing: dict[str, str]) -> list[Verdict]:
+    """The bounds of the gateway's cost."""
+
+    def fixed(name: str, unit: str, relation: str, limit: float, key: str) -> Verdict:
+        rounds = turns[(key.split("/", maxsplit=1)[0], "inhouse")]
+        doubt = next((one.doubt for one in rounds if one.doubt), "")
+        figure: Figure | None = figures[key]
+        if relation == ">=":
+            # A client-bound rate is a floor of the gateway's own: it can show that a bound is
+            # kept, never that it is not.
+            if doubt and figures[key].value < limit:
+                figure = None
+            return Verdict(name, unit, ">=", limit, figure, doubt and f"{doubt}: a floor")
+        return Verdict(name, unit, "<=", limit, figure)
+
+    def against_router(name: str, scenario: str) -> Verdict:
+        router = figures.get(f"{scenario}/router/added_p50_ms")
+        limit = None if router is None else max(router.value, 0.0)
+        note = "vllm-router's" if router else f"vllm-router: {missing.get('router', 'absent')}"
+        own = figures[f"{scenario}/inhouse/added_p50_ms"]
+        return Verdict(name, "ms", "<=", limit, own, note)
+
+    return [
+        fixed("added_ttft_1_stream", "ms", "<=", 1.5, "ttft_1_stream/inhouse/added_p50_ms"),
+        against_router("added_ttft_32_streams", "ttft_32_spread"),
+        against_router("added_ttft_32_streams_at_once", "ttft_32_burst"),
+        fixed("requests_per_core", "per_s", ">=", 1500, "unstreamed/inhouse/per_s"),
+        fixed("cpu_per_request", "us", "<=", 600, "unstreamed/inhouse/cpu_us"),
+        fixed("chunks_per_core", "per_s", ">=", 20000, "streamed/inhouse/per_s"),
+        fixed("cpu_per_chunk", "us", "<=", 40, "streamed/inhouse/cpu_us"),
+    ]
+
+
+async def measure(rounds: int, shorter: float, names: Sequence[str], out: Console) -> Record:
+    """The whole benchmark."""
+    missing = {name: why for name in names if (why := absent(name))}
+    present = [name for name in names if name not in missing]
+    turns: Turns = {}
+    for pace in (PACED, UNPACED):
+        scenarios = [one for one in SCENARIOS if one.pace == pace]
+        found, dropped = await play(scenarios, present, rounds, shorter, out)
+        turns |= found
+        missing |= dropped
+    figures = figures_of(turns)
+    record = Record("gateway", _settings(rounds, shorter))
+    record.figures = list(figures.values())
+    record.verdicts = verdicts_of(turns, figures, missing)
+    record.versions = {f"peer {name}": peer_version(name) for name in present if _is_peer(name)}
+    record.remarks = [f"{name}: not measured: {why}" for name, why in missing.items()]
+    record.raw = {
+        f"{scenario}/{name}": [
+            {"ttft_ms": one.raw_ms, "doubt": one.doubt, **one.figures} for one in turn
+        ]
+        for (scenario, name), turn in turns.items()
+    }
+    return record
+
+
+def _is_peer(name: str) -> bool:
+    return name in ("router", "litellm")
+
+
+def _settings(rounds: int, shorter: float) -> dict[str, object]:
+    return {
+        "rounds": rounds,
+        "seed": SEED,
+        "streams": STREAMS,
+        "prompt": PROMPT,
+        "paced_fake": {"tokens": 64, "ttft_ms": PACED.ttft_ms, "tpot_ms": PACED.tpot_ms},
+        "unpaced_fake": {"tokens": UNPACED.tokens, "tokens_of_long_streams": 2000},
+        "seconds_a_turn": {one.name: one.seconds * shorter for one in SCENARIOS},
+        "cores": {"gateway": GATEWAY_CORE, "client and backend": LOAD_CORE},
+        "transport": "TCP on loopback; Inhouse reaches its own fake engine over a Unix socket",
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="what the gateway costs")
+    parser.add_argument("--quick", action="store_true", help="under a minute, no record")
+    parser.add_argument("--real", action="store_true", help="a real engine, in its own record")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS[2:], help="these peers only")
+    arguments = parser.parse_args()
+    out = Console(highlight=False)
+    if arguments.real:
+        return gateway_real.run(arguments.rounds, out, keep=not arguments.quick)
+    if len(os.sched_getaffinity(0)) < 2:
+        print("this benchmark needs two cores: one for a gateway, one for its load")
+        return 1
+    os.sched_setaffinity(0, {LOAD_CORE})
+    gc.freeze()
+    names = ["direct", "inhouse", *(arguments.only or CONTESTANTS[2:])]
+    # LiteLLM alone needs a third of a quick run's time to start.
+    if arguments.quick:
+        names = [name for name in names if name != "litellm"]
+    rounds, shorter = (2, 0.5) if arguments.quick else (arguments.rounds, 1.0)
+    record = uvloop.run(measure(rounds, shorter, names, out))
+    out.print(shown(record))
+    for remark in record.remarks:
+        out.print(remark)
+    code = finish(record, keep=not arguments.quick)
+    if not arguments.quick:
+        (RESULTS / "gateway.md").write_text(markdown(RESULTS / "gateway.json"))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

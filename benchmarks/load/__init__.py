@@ -1,0 +1,1 @@
+"""The load generator: connections, SSE reading, loops and percentiles."""
