@@ -1,7 +1,6 @@
 """The servers of `benchmarks/gateway.py`: the bare backend, Inhouse, and two peers.
 
-Each listens on loopback and answers the same requests from the same fake engine. Gateways run
-on one core, everything else on another, so that a rate is a rate per gateway core.
+Each listens on loopback and answers the same requests from the same fake engine.
 """
 
 import asyncio
@@ -47,6 +46,10 @@ QUIET: Final[Mapping[str, str]] = {
 class Unusable(Exception):
     """A contestant that did not start, or that does not relay."""
 
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -60,6 +63,18 @@ class Pace:
         return (
             f"--tokens={self.tokens}", f"--ttft-ms={self.ttft_ms}", f"--tpot-ms={self.tpot_ms}",
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How the contestants run: the backend's pace, and whether gateways have a core to themselves.
+
+    Apart, a gateway is on one core and its load on another, so that a rate is a rate per gateway
+    core; together, all share the cores that there are, as on a machine of this size they would.
+    """
+
+    pace: Pace
+    apart: bool
 
 
 @dataclass(slots=True)
@@ -103,23 +118,29 @@ def _peer_program(name: str) -> Path | None:
 class Field:
     """All contestants over fake engines of one pace; starts and stops them."""
 
-    def __init__(self, pace: Pace, names: Sequence[str], directory: Path) -> None:
-        self._pace = pace
+    def __init__(self, stage: Stage, names: Sequence[str], directory: Path) -> None:
+        self._pace = stage.pace
+        shared = sorted(os.sched_getaffinity(0))
+        self._gateway_cores = [GATEWAY_CORE] if stage.apart else shared
+        self._load_cores = [LOAD_CORE] if stage.apart else shared
         self._names = names
         self._directory = directory
         self._backend_port = free_port()
         self.contestants: dict[str, Contestant] = {}
 
     async def __aenter__(self) -> "Field":
+        self._cores_before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, self._load_cores)
         try:
             await self._start_all()
         except BaseException:
-            await self._stop_all()
+            await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stop_all()
+        os.sched_setaffinity(0, self._cores_before)
 
     async def _start_all(self) -> None:
         starters: dict[str, Callable[[int], Contestant]] = {
@@ -136,7 +157,7 @@ class Field:
             if name == "inhouse":
                 everything = tree(_pid(contestant))
                 contestant.pids = tree(_pid(contestant), without=FAKE)
-                pin(set(everything) - set(contestant.pids), LOAD_CORE)
+                pin(set(everything) - set(contestant.pids), self._load_cores)
             elif name != "direct":
                 contestant.pids = tree(_pid(contestant))
             await check_relay(contestant)
@@ -151,7 +172,7 @@ class Field:
             sys.executable, "-m", FAKE, "--port", str(port), "--outlive-parent",
             *self._pace.arguments(),
         )  # fmt: skip
-        process = self._spawn("direct", command, LOAD_CORE)
+        process = self._spawn("direct", command, self._load_cores)
         return Contestant("direct", ("127.0.0.1", port), process=process)
 
     def _inhouse(self, port: int) -> Contestant:
@@ -160,7 +181,7 @@ class Field:
             sys.executable, "-m", "serve.cli", "dev", "--port", str(port), "--auth", "keys",
             "--var-dir", str(var_dir), *self._pace.arguments(),
         )  # fmt: skip
-        process = self._spawn("inhouse", command, GATEWAY_CORE)
+        process = self._spawn("inhouse", command, self._gateway_cores)
         key = _read_when_there(var_dir / "starter.key", process)
         return Contestant(
             "inhouse", ("127.0.0.1", port), {"authorization": f"Bearer {key}"}, process=process
@@ -172,7 +193,7 @@ class Field:
             "--worker-urls", f"http://127.0.0.1:{self._backend_port}",
             "--policy", "round_robin", "--prometheus-port", str(free_port()),
         )  # fmt: skip
-        process = self._spawn("router", command, GATEWAY_CORE)
+        process = self._spawn("router", command, self._gateway_cores)
         return Contestant("router", ("127.0.0.1", port), process=process)
 
     def _litellm(self, port: int) -> Contestant:
@@ -189,19 +210,20 @@ class Field:
             str(_peer_program("litellm")), "--config", str(path), "--host", "127.0.0.1",
             "--port", str(port), "--num_workers", "1", "--telemetry", "False",
         )  # fmt: skip
-        process = self._spawn("litellm", command, GATEWAY_CORE)
+        process = self._spawn("litellm", command, self._gateway_cores)
         return Contestant(
             "litellm", ("127.0.0.1", port), {"authorization": f"Bearer {key}"}, process=process
         )
 
-    def _spawn(self, name: str, command: Sequence[str], core: int) -> "subprocess.Popen[bytes]":
+    def _spawn(
+        self, name: str, command: Sequence[str], cores: Sequence[int]
+    ) -> "subprocess.Popen[bytes]":
         with (self._directory / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                ("taskset", "--cpu-list", str(core), *command),
+            return subprocess.Popen(
+                ("taskset", "--cpu-list", ",".join(map(str, cores)), *command),
                 cwd=ROOT, env={**os.environ, **QUIET}, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        return process
 
 
 async def check_relay(contestant: Contestant) -> None:
@@ -213,7 +235,7 @@ async def check_relay(contestant: Contestant) -> None:
     status, body = await ask(contestant.address, contestant.chat(f"fake:say={word}"), 30)
     answer = orjson.loads(body)["choices"][0]["message"]["content"] if status == 200 else body
     if answer != word:
-        raise Unusable(f"{contestant.name} answered {status} {answer[:300]!r}, not {word!r}")
+        raise Unusable(contestant.name, f"answered {status} {answer[:300]!r}, not {word!r}")
     words = f"a_b_{word}"
     request = contestant.chat(
         f"fake:say={words}", stream=True, stream_options={"include_usage": True}
@@ -223,7 +245,7 @@ async def check_relay(contestant: Contestant) -> None:
     text = "".join(token_text(one) or "" for one in payloads)
     usage = [found for one in payloads if (found := usage_of(one))]
     if status != 200 or text != words.replace("_", " ") or usage[-1]["completion_tokens"] != 3:
-        raise Unusable(f"{contestant.name} streamed {status} {text[:300]!r}, not {words!r}")
+        raise Unusable(contestant.name, f"streamed {status} {text[:300]!r}, not {words!r}")
 
 
 def free_port() -> int:
@@ -246,8 +268,11 @@ async def _wait_until_it_answers(contestant: Contestant, log: Path) -> None:
         if status == 200:
             return
         await asyncio.sleep(0.1)
-    tail = " | ".join(log.read_text(errors="replace").splitlines()[-5:])
-    raise Unusable(f"{contestant.name} did not start: {tail[-600:]}")
+    raise Unusable(contestant.name, f"did not start: {_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").splitlines()[-5:])[-600:]
 
 
 def _pid(contestant: Contestant) -> int:

@@ -211,7 +211,9 @@ def measure(bench: Bench, arms: tuple[str, ...], rounds: int) -> dict[str, dict[
 def judge(record: Record, raw: Mapping[str, Mapping[str, list[Any]]]) -> None:
     """Figures of each arm, ratios within rounds, and the bounds on them."""
     record.raw = {arm: dict(samples) for arm, samples in raw.items()}
-    speed, ttft, warm = ({} for _ in range(3))  # type: dict[str, list[float]]
+    speed: dict[str, list[float]] = {}
+    ttft: dict[str, list[float]] = {}
+    warm: dict[str, list[float]] = {}
     for arm, samples in raw.items():
         speed[arm] = [one["tokens_per_s"] for one in samples["answers"]]
         ttft[arm] = [sorted(one["ttft_s"])[len(one["ttft_s"]) // 2] for one in samples["answers"]]

@@ -51,14 +51,20 @@ def run(rounds: int, out: Console, *, keep: bool) -> int:
     return finish(record, keep=keep)
 
 
-async def _measure(rounds: int, out: Console) -> Record:
-    port = free_port()
-    command = (sys.executable, "-m", "serve.cli", "serve", "--site", str(SITE), "--starter-key",
-               "--port", str(port))  # fmt: skip
-    server = subprocess.Popen(
+def _serve(port: int) -> "subprocess.Popen[bytes]":
+    command = (
+        sys.executable, "-m", "serve.cli", "serve", "--site", str(SITE), "--starter-key",
+        "--port", str(port),
+    )  # fmt: skip
+    return subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **QUIET}, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
+
+
+async def _measure(rounds: int, out: Console) -> Record:
+    port = free_port()
+    server = _serve(port)
     batches: dict[str, list[Batch]] = {"direct": [], "inhouse": []}
     try:
         with out.status("starting the engine"):
@@ -119,7 +125,7 @@ async def _stream(target: Contestant) -> tuple[int, float]:
     reader = UsageReader()
     exchange = await perform(target.address, request, reader, ANSWER_TIMEOUT_S)
     if exchange.failed or exchange.first_token_s is None or reader.completion_tokens is None:
-        raise Unusable(f"{target.name} answered {exchange.status} without tokens or usage")
+        raise Unusable(target.name, f"answered {exchange.status} without tokens or usage")
     return reader.completion_tokens, exchange.first_token_s - exchange.sent_s
 
 
@@ -129,7 +135,7 @@ async def _ready(server: "subprocess.Popen[bytes]", port: int) -> Contestant:
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if server.poll() is not None:
-            raise Unusable(f"`inhouse serve` ended with {server.returncode}")
+            raise Unusable("inhouse", f"`inhouse serve` ended with {server.returncode}")
         if key_file.is_file():
             key = key_file.read_text().strip()
             headers = {"authorization": f"Bearer {key}"}
@@ -141,4 +147,4 @@ async def _ready(server: "subprocess.Popen[bytes]", port: int) -> Contestant:
             if status == 200:
                 return gateway
         await asyncio.sleep(1)
-    raise Unusable(f"no answer from the engine in {READY_TIMEOUT_S:g} s")
+    raise Unusable("inhouse", f"no answer from the engine in {READY_TIMEOUT_S:g} s")

@@ -2,7 +2,7 @@
 # `make bench-peers` installs them from full lock files; `make bench-peers-lock` writes those.
 
 PEERS := router litellm
-PEER_PYTHON ?= python3
+PEER_PYTHON ?= $(or $(PYTHON),python3)
 PEER_STAMPS := $(PEERS:%=.venv-peer-%/.installed)
 
 .PHONY: bench-peers bench-peers-lock bench-peers-check

@@ -163,7 +163,7 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
 
 
 def closing_line(benchmark: str, verdicts: Sequence[Verdict]) -> str:
-    """`name ratio=1.53 (1.48–1.61) bound>=1.50 met`.
+    """One line: `name ratio=value (lowest to highest) bound>=limit verdict`.
 
     A benchmark with one bound shows its own figure. One with several shows the tightest as its
     margin (figure over bound, or bound over figure where less is better), so that 1 is the

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.contestants import FAKE, Contestant, Pace
+from benchmarks.contestants import FAKE, Contestant, Pace, Stage
 from benchmarks.load.cpu import cpu_s, tree
 from benchmarks.load.http import CountingReader, Exchange, TokenReader
 from benchmarks.load.loops import ClosedLoop, LagMeter, bursts, paced
@@ -15,13 +15,20 @@ from benchmarks.load.percentile import percentile
 
 PACED: Final = Pace(tokens=64, ttft_ms=20, tpot_ms=20)
 UNPACED: Final = Pace(tokens=16, ttft_ms=0, tpot_ms=0)
+TOGETHER_PACED: Final = Stage(PACED, apart=False)
+TOGETHER_UNPACED: Final = Stage(UNPACED, apart=False)
+APART: Final = Stage(UNPACED, apart=True)
+STAGES: Final = (TOGETHER_PACED, TOGETHER_UNPACED, APART)
 STREAMS: Final = 32
+PACED_STREAMS: Final = 128
 PROMPT: Final = "What is the capital of France?"
 THINK_MAX_S: Final = 0.004
 """Spread over several milliseconds: an event loop's timers tick in whole ones, and a client in
 step with them would measure the tick."""
 ANSWER_TIMEOUT_S: Final = 30.0
 WARM_UP_S: Final = 0.5
+RAW_MAX: Final = 500
+"""Single samples kept a turn; the figures are of all of them."""
 LAG_P99_MAX_MS: Final = 5.0
 BUSY: Final = 0.9
 """Share of its core from which a gateway counts as saturated."""
@@ -40,11 +47,11 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A name, its pace, how long a turn is, and the turn."""
+    """A name, where it is played, how long a turn is, and the turn."""
 
     name: str
     title: str
-    pace: Pace
+    stage: Stage
     seconds: float
     turn: Callable[[Contestant, "Backend", float, random.Random], Awaitable[Round]]
 
@@ -102,6 +109,17 @@ async def burst_streams(
     return _ttft(exchanges[STREAMS:] or exchanges, lag)
 
 
+async def full_streams(
+    target: Contestant, backend: Backend, seconds: float, rng: random.Random
+) -> Round:
+    """TTFT while 32 unpaced streams keep the gateway as busy as it can be."""
+    request = target.chat(f"{PROMPT} fake:tokens=64", stream=True)
+    loop = ClosedLoop(target.address, request, STREAMS, TokenReader)
+    async with LagMeter() as lag:
+        exchanges = await paced(loop, seconds, WARM_UP_S, rng, ANSWER_TIMEOUT_S)
+    return _ttft(exchanges[STREAMS:] or exchanges, lag)
+
+
 async def unstreamed(
     target: Contestant, backend: Backend, seconds: float, rng: random.Random
 ) -> Round:
@@ -117,12 +135,25 @@ async def streamed(
     return await _saturate(target, backend, request, seconds, "chunk")
 
 
+async def paced_chunks(
+    target: Contestant, backend: Backend, seconds: float, rng: random.Random
+) -> Round:
+    """Chunks that come one by one, as a model sends them: none can ride in another's write."""
+    request = target.chat(f"{PROMPT} fake:tokens=2000", stream=True)
+    loop = ClosedLoop(target.address, request, PACED_STREAMS, CountingReader)
+    await loop.start([rng.uniform(0, WARM_UP_S) for _ in range(PACED_STREAMS)])
+    await asyncio.sleep(2 * WARM_UP_S)
+    return await _window(loop, target, backend, seconds, "chunk")
+
+
 SCENARIOS: Final = (
-    Scenario("ttft_1_stream", "TTFT, 1 stream", PACED, 2.0, one_stream),
-    Scenario("ttft_32_spread", "TTFT, 32 streams", PACED, 2.6, spread_streams),
-    Scenario("ttft_32_burst", "TTFT, 32 streams begun at once", PACED, 2.0, burst_streams),
-    Scenario("unstreamed", "unstreamed requests at saturation", UNPACED, 2.0, unstreamed),
-    Scenario("streamed", "streamed chunks at saturation", UNPACED, 2.0, streamed),
+    Scenario("ttft_1", "TTFT, 1 stream", TOGETHER_PACED, 2.0, one_stream),
+    Scenario("ttft_32", "TTFT, 32 streams", TOGETHER_PACED, 2.6, spread_streams),
+    Scenario("ttft_32_burst", "TTFT, 32 streams begun at once", TOGETHER_PACED, 2.0, burst_streams),
+    Scenario("paced_chunks", "chunks of 128 paced streams", TOGETHER_PACED, 2.0, paced_chunks),
+    Scenario("ttft_32_full", "TTFT, 32 unpaced streams", TOGETHER_UNPACED, 2.0, full_streams),
+    Scenario("unstreamed", "unstreamed requests at saturation", APART, 2.0, unstreamed),
+    Scenario("streamed", "streamed chunks at saturation", APART, 2.0, streamed),
 )
 
 
@@ -144,7 +175,7 @@ def _ttft(exchanges: Iterable[Exchange], lag: LagMeter) -> Round:
     lag_ms = (percentile(lag.lags_s, 0.99) or percentile(lag.lags_s, 0.5) or 0.0) * 1000
     figures["client_lag_p99_ms"] = lag_ms
     doubt = "INVALID (client-bound)" if lag_ms > LAG_P99_MAX_MS else ""
-    return Round(figures, tuple(round(value, 3) for value in done), doubt)
+    return Round(figures, tuple(round(value, 3) for value in done[:RAW_MAX]), doubt)
 
 
 async def _saturate(
@@ -153,6 +184,15 @@ async def _saturate(
     loop = ClosedLoop(target.address, request, STREAMS, CountingReader)
     await loop.start()
     await asyncio.sleep(WARM_UP_S)
+    found = await _window(loop, target, backend, seconds, unit)
+    short_of_load = target.pids and found.figures["gateway_share"] < BUSY
+    return Round(found.figures, doubt="INVALID (client-bound)" if short_of_load else "")
+
+
+async def _window(
+    loop: ClosedLoop, target: Contestant, backend: Backend, seconds: float, unit: str
+) -> Round:
+    """Rates and processor time of a running loop, which this ends."""
     steady = await loop.window(
         seconds, (lambda: cpu_s(target.pids), lambda: cpu_s(backend.pids), time.process_time)
     )
@@ -169,5 +209,4 @@ async def _saturate(
     }
     if target.pids and count:
         figures["cpu_us"] = gateway_s / count * 1e6
-    bound = target.pids and figures["gateway_share"] < BUSY
-    return Round(figures, doubt="INVALID (client-bound)" if bound else "")
+    return Round(figures)

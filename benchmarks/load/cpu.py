@@ -42,11 +42,12 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def pin(pids: Iterable[int], core: int) -> None:
-    """Keep these processes, with all their threads, on one core."""
+def pin(pids: Iterable[int], cores: Iterable[int]) -> None:
+    """Keep these processes, with all their threads, on these cores."""
+    allowed = set(cores)
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {core})
+            os.sched_setaffinity(int(thread.name), allowed)
 
 
 def _stat(pid: int) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Final
 log = logging.getLogger("inhouse.engine")
 
 TAIL_LINES: Final = 50
-FAULT_LINES: Final = 10
+FAULT_WITHIN_LINES: Final = 200
+"""A fault longer ago than this is another story."""
 LINE_MAX_BYTES: Final = 4096
 LAST_WORDS_MAX_CHARS: Final = 300
 READ_MAX_BYTES: Final = 65536
@@ -18,8 +19,9 @@ DRAIN_MAX_BYTES: Final = 1024 * 1024
 
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ENDS: Final = re.compile(rb"[\r\n]+")
-# The line a Python traceback or an argument parser ends with.
-_FAULT: Final = re.compile(r"(?:\b[A-Z][\w.]*(?:Error|Exception)|\berror): \S")
+# The line a Python traceback ends with, bare or behind a logger's prefix, or an argument
+# parser's; not a warning that only mentions an error.
+_FAULT: Final = re.compile(r"(?:^|[\])] )[A-Za-z_][\w.]*(?:Error|Exception): \S|^\S+: error: \S")
 # vLLM's API server says only that its core has failed; what failed, the core said before.
 _ELSEWHERE: Final = re.compile(r"root cause above", re.IGNORECASE)
 
@@ -33,7 +35,8 @@ class Output:
     def __init__(self, label: str) -> None:
         self._label = label
         self._lines: deque[str] = deque(maxlen=TAIL_LINES)
-        self._faults: deque[str] = deque(maxlen=FAULT_LINES)
+        self._count = 0
+        self._fault = (0, "")
         self._partial = b""
         self._read_end, self.write_end = os.pipe()
         self._open = self._write_open = True
@@ -49,8 +52,10 @@ class Output:
     @property
     def last_words(self) -> str:
         """The line that most likely says why: the last that names a fault, else the last."""
-        line = self._faults[-1] if self._faults else self._lines[-1] if self._lines else ""
-        return line[:LAST_WORDS_MAX_CHARS]
+        at, fault = self._fault
+        if fault and self._count - at < FAULT_WITHIN_LINES:
+            return fault[:LAST_WORDS_MAX_CHARS]
+        return self._lines[-1][:LAST_WORDS_MAX_CHARS] if self._lines else ""
 
     def close_write_end(self) -> None:
         if self._write_open:
@@ -99,6 +104,7 @@ class Output:
         if not text:
             return
         self._lines.append(text)
+        self._count += 1
         if _FAULT.search(text) and not _ELSEWHERE.search(text):
-            self._faults.append(text)
+            self._fault = (self._count, text)
         log.debug("%s", text, extra={"model": self._label})

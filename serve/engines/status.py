@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from serve.core.errors import EngineUnavailable
-from serve.engines.states import Lifecycle, State, ready_in_s
+from serve.engines.states import Lifecycle, Phase, State, ready_in_s
 
 RETRY_FAILED_S: Final = 60.0
 """Nothing but an operator mends a failed engine, so asking sooner is no use."""
@@ -53,7 +53,7 @@ def unavailable(model_id: str, life: Lifecycle, now_s: float) -> EngineUnavailab
             retry_s = RETRY_FAILED_S
         case State.STOPPED:
             reason = "is stopped"
-        case _ if life.crashes:
+        case _ if life.crashes or life.phase is Phase.REMAINS:
             reason = f"is restarting after a crash; try again in {retry_s:.0f} s"
         case _:
             reason = f"is starting; try again in {retry_s:.0f} s"

@@ -242,6 +242,7 @@ def test_sleep_and_wake() -> None:
 def test_an_engine_wanted_while_it_goes_to_sleep_is_woken_after() -> None:
     engine = ready().on(SleepWanted(), StartWanted())
     assert (engine.life.state, engine.effects) == (State.STARTING, ())
+    assert engine.on(Probed(1, None)).life.state is State.STARTING, "it may be asleep by now"
     assert engine.on(Slept(1, None)).effects == (Rouse(1),)
 
 
@@ -296,7 +297,7 @@ OF_THE_LIVING: list[Event] = [
 OF_THE_DEAD: list[Event] = [*[Swept(NOW, "boom")] * 7, Swept(NOW, "", survivors=1)]
 LIKELY: dict[Phase, list[Event]] = {
     Phase.NONE: [StartWanted(), StartWanted(), Tick()],
-    Phase.LIVING: OF_THE_LIVING,
+    Phase.LIVING: [*OF_THE_LIVING, SleepWanted(), SleepWanted(), StartWanted(), StartWanted()],
     Phase.REMAINS: OF_THE_DEAD,
 }
 delays = st.sampled_from([0.0, 0.1, 1.0, 70.0, 1000.0])

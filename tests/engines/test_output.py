@@ -58,7 +58,13 @@ def test_what_is_not_text_does_no_harm() -> None:
             "RuntimeError: Engine core initialization failed. See root cause above.",
             "(EngineCore pid=7) ValueError: no cache blocks",
         ),
+        (
+            "ERROR 11-23 [core.py:12] torch.OutOfMemoryError: CUDA\nbye",
+            "ERROR 11-23 [core.py:12] torch.OutOfMemoryError: CUDA",
+        ),
         ("no errors: 0\nbye", "bye"),
+        ("This can cause errors like `OSError: [Errno 24] Too many`\nbye", "bye"),
+        ("KeyError: 'x'\n" + "served\n" * 200, "served"),
         ("e" * 1000, "e" * 300),
     ],
 )

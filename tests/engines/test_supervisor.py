@@ -361,6 +361,10 @@ def test_the_wait_ends_with_an_honest_time_to_ask_again() -> None:
         world.on_probe = lambda: None
         await world.pass_time(1)
         world.spawned[0].die(1)
+        while engine.status.state is State.READY:  # noqa: ASYNC110 - one step at a time
+            await asyncio.sleep(0)
+        with pytest.raises(EngineUnavailable, match="is restarting after a crash"):
+            await engine.wait_ready(0)  # its remains are not swept yet
         await settle()
         with pytest.raises(EngineUnavailable, match="is restarting after a crash") as caught:
             await engine.wait_ready(0)
