@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,13 +38,27 @@ SiteOption = Annotated[Path, typer.Option("--site", help="The site file.")]
 SiteArgument = Annotated[Path, typer.Argument(help="The site file.")]
 
 
+class DevAuth(StrEnum):
+    keys = "keys"
+    none = "none"
+
+
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 @app.command()
 def serve(
     site_file: SiteOption,
     starter: Annotated[
         bool, typer.Option("--starter-key", help="Make a key at first start and show it.")
     ] = False,
-    port: Annotated[int | None, typer.Option(help="Listen here instead of listen.port.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Listen here instead of listen.port.")
+    ] = None,
 ) -> None:
     """Serve a site until Ctrl-C or SIGTERM."""
     site = load_site(site_file)
@@ -67,12 +82,14 @@ def serve(
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
     tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 16,
     ttft_ms: Annotated[float, typer.Option(help="Time to the first token.")] = 20,
     tpot_ms: Annotated[float, typer.Option(help="Time between tokens.")] = 5,
-    auth: Annotated[str, typer.Option(help="`keys` shows a key, `none` needs none.")] = "keys",
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    auth: Annotated[
+        DevAuth, typer.Option(help="`keys` shows a key, `none` needs none.")
+    ] = DevAuth.keys,
+    log_level: Annotated[LogLevel, typer.Option(help="Least level logged.")] = LogLevel.info,
     var_dir: Annotated[Path, typer.Option(help="Where keys and sockets lie.")] = Path("var/dev"),
 ) -> None:
     """Serve a fake engine: no model, no vLLM, up in a moment; for work on everything else."""

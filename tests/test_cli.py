@@ -1,0 +1,151 @@
+"""The command line: what is wrong is one line, an exit code, and no process left behind."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+SITE = """\
+site: test
+root: .
+model_files: models
+listen: {{port: {port}}}
+auth: {{mode: {auth}}}
+engine_defaults: {{kind: {kind}}}
+models: [{{use: small}}]
+"""
+MODEL = """\
+name: small
+source: {path: weights}
+context_tokens: 1000
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "small.yaml").write_text(MODEL)
+    return tmp_path / "site.yaml"
+
+
+def write(site: Path, port: int = 0, auth: str = "none", kind: str = "fake") -> Path:
+    site.write_text(SITE.format(port=port or free_port(), auth=auth, kind=kind))
+    return site
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def inhouse(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "serve.cli", *words],
+        capture_output=True, text=True, timeout=60, check=False, env=os.environ | {"COLUMNS": "80"},
+    )  # fmt: skip
+
+
+def refused(done: "subprocess.CompletedProcess[str]", code: int, *said: str) -> None:
+    assert done.returncode == code, done.stderr
+    first, *rest = done.stderr.strip().splitlines()
+    # One line a problem, and a site file may have several.
+    assert all(line.startswith(first.partition(":")[0]) for line in rest), done.stderr
+    for words in said:
+        assert words in first
+
+
+def test_a_bad_site_file_names_line_and_key(site: Path) -> None:
+    write(site).write_text(site.read_text().replace("listen", "lisen"))
+    refused(inhouse("serve", "--site", str(site)), 2, "site.yaml:4", "lisen", "listen")
+    refused(inhouse("check", str(site)), 2, "site.yaml:4")
+
+
+def test_a_missing_site_file(tmp_path: Path) -> None:
+    refused(inhouse("serve", "--site", str(tmp_path / "none.yaml")), 2, "none.yaml")
+
+
+def test_missing_weights(site: Path) -> None:
+    refused(inhouse("serve", "--site", str(write(site, kind="vllm"))), 2, "weights", "config.json")
+
+
+def test_altered_weights(site: Path, tmp_path: Path) -> None:
+    model = ROOT / "models" / "minilm-l6"
+    if not model.is_dir():
+        pytest.fail("models/minilm-l6 is missing; run: make models")
+    shutil.copytree(model, tmp_path / "weights")
+    digest = inhouse("digest", str(tmp_path / "weights")).stdout.strip()
+    text = MODEL.replace("weights}", f'weights, digest: "{digest}"}}')
+    (tmp_path / "models" / "small.yaml").write_text(text)
+    with (tmp_path / "weights" / "model.safetensors").open("r+b") as file:
+        file.seek(1000)
+        byte = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte[0] ^ 1]))
+    done = inhouse("serve", "--site", str(write(site, kind="vllm")))
+    refused(done, 2, "digest mismatch", "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("modeling.py", "print()"), ("pytorch_model.bin", "x"), ("model.gguf", "x")],
+)
+def test_anything_but_data_beside_the_weights(
+    site: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "model.safetensors").write_bytes(b"")
+    (weights / name).write_text(content)
+    refused(inhouse("serve", "--site", str(write(site, kind="vllm"))), 2, name)
+
+
+def test_no_key(site: Path) -> None:
+    refused(inhouse("serve", "--site", str(write(site, auth="keys"))), 2, "inhouse keys add")
+
+
+def test_a_port_in_use(site: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = int(taken.getsockname()[1])
+        done = inhouse("serve", "--site", str(write(site, port=port)))
+    refused(done, 3, str(port), "listen.port")
+
+
+def test_keys_are_made_listed_and_removed(site: Path, tmp_path: Path) -> None:
+    write(site, auth="keys")
+    made = inhouse("keys", "add", "alice", "--site", str(site))
+    key = made.stdout.strip()
+    assert key.startswith("sk-")
+    assert len(key) >= 43
+    stored = (tmp_path / "var" / "keys.yaml").read_text()
+    assert key not in stored
+    assert "alice" in inhouse("keys", "list", "--site", str(site)).stdout
+    refused(inhouse("keys", "add", "alice", "--site", str(site)), 2, "alice")
+    assert inhouse("keys", "remove", "alice", "--site", str(site)).returncode == 0
+    refused(inhouse("keys", "remove", "alice", "--site", str(site)), 2, "alice")
+
+
+def test_schema_is_json_schema(site: Path) -> None:
+    import json
+
+    import jsonschema
+
+    schema = json.loads(inhouse("schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert "models" in schema["properties"]
+
+
+@pytest.mark.parametrize("option", [["--auth", "x"], ["--log-level", "x"], ["--port", "0"]])
+def test_dev_refuses_what_it_does_not_know(option: list[str], tmp_path: Path) -> None:
+    done = inhouse("dev", "--var-dir", str(tmp_path), *option)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
