@@ -130,7 +130,7 @@ def verdicts_of(turns: Turns, figures: dict[str, Figure], missing: dict[str, str
             # kept, never that it is not.
             if doubt and figures[key].value < limit:
                 figure = None
-            return Verdict(name, unit, ">=", limit, figure, doubt and f"{doubt}: a floor")
+            return Verdict(name, unit, ">=", limit, figure, doubt and "client-bound: at least this")
         return Verdict(name, unit, "<=", limit, figure)
 
     def against_router(name: str, scenario: str) -> Verdict:
@@ -212,7 +212,7 @@ def main() -> int:
     # LiteLLM alone needs a third of a quick run's time to start.
     if arguments.quick:
         names = [name for name in names if name != "litellm"]
-    rounds, shorter = (2, 0.5) if arguments.quick else (arguments.rounds, 1.0)
+    rounds, shorter = (1, 0.5) if arguments.quick else (arguments.rounds, 1.0)
     record = uvloop.run(measure(rounds, shorter, names, out))
     out.print(shown(record))
     for remark in record.remarks:

@@ -151,11 +151,18 @@ def finish(record: Record, *, keep: bool, results: Path = RESULTS) -> int:
     if keep:
         results.mkdir(parents=True, exist_ok=True)
         target = results / f"{record.benchmark}.json"
-        target.write_bytes(orjson.dumps(record.document(), option=orjson.OPT_INDENT_2) + b"\n")
+        target.write_bytes(_json(record.document()))
     for verdict in record.verdicts:
         print(verdict.line(record.benchmark))
     print(closing_line(record.benchmark, record.verdicts))
     return exit_code(record.verdicts)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    """Indented for a reader, except the raw samples: a line each would be thousands of lines."""
+    rest = {name: value for name, value in document.items() if name != "raw"}
+    head = orjson.dumps(rest, option=orjson.OPT_INDENT_2).removesuffix(b"\n}")
+    return head + b',\n  "raw": ' + orjson.dumps(document["raw"]) + b"\n}\n"
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:

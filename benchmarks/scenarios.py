@@ -27,7 +27,7 @@ THINK_MAX_S: Final = 0.004
 step with them would measure the tick."""
 ANSWER_TIMEOUT_S: Final = 30.0
 WARM_UP_S: Final = 0.5
-RAW_MAX: Final = 500
+RAW_MAX: Final = 200
 """Single samples kept a turn; the figures are of all of them."""
 LAG_P99_MAX_MS: Final = 5.0
 BUSY: Final = 0.9

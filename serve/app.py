@@ -216,13 +216,12 @@ def _asgi(
         pipeline, authenticator, site.limits,
         endpoint="completions", path="/v1/completions", check=check_completion,
     )  # fmt: skip
-    app.router.routes[:0] = [
-        Route("/v1/chat/completions", chat, methods=["POST"]),
-        Route("/v1/completions", completions, methods=["POST"]),
-    ]
+    direct = {"/v1/chat/completions": chat, "/v1/completions": completions}
+    # Known to the framework too, which answers other methods there.
+    app.router.routes[:0] = [Route(path, one, methods=["POST"]) for path, one in direct.items()]
     app.include_router(models.router(pipeline, authenticator))
     app.include_router(health.router(pipeline, metrics))
-    return Envelope(app)
+    return Envelope(app, {path: errors.Guard(one) for path, one in direct.items()})
 
 
 class Door(uvicorn.Server):
@@ -244,6 +243,8 @@ async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
             http="httptools",
             loop="none",
             lifespan="off",
+            ws="none",
+            proxy_headers=False,
             access_log=False,
             log_config=None,
             server_header=False,

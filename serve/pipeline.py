@@ -226,7 +226,11 @@ class Pipeline:
 
     @asynccontextmanager
     async def _metered(self, call: Call) -> AsyncIterator[Timeline]:
-        self.gate.enter(call.model_id)
+        try:
+            self.gate.enter(call.model_id)
+        except Overloaded as error:
+            self.meter.refused(call.endpoint, outcome_of(error), call.model_id)
+            raise
         timeline = self.meter.open(call)
         task = asyncio.current_task()
         assert task is not None
@@ -255,6 +259,8 @@ class Pipeline:
 def outcome_of(error: RequestError) -> str:
     """The word under which an error is counted."""
     match error:
+        case Draining():
+            return "drained"
         case Overloaded():
             return "overloaded"
         case EngineUnavailable():

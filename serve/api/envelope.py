@@ -1,10 +1,13 @@
 """What every response carries: a request id and the time it took to begin.
 
-Outermost, so that refusals, unknown addresses and our own failures carry them too.
+Outermost, so that refusals, unknown addresses and our own failures carry them too. The addresses
+that generate are answered from here, past the framework's own layers, which would cost them a
+third of their time.
 """
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,10 +17,14 @@ RECEIVED_S: Final = "inhouse.received_s"
 
 
 class Envelope:
-    """Puts `x-request-id` and `openai-processing-ms` on each response's head."""
+    """Puts `x-request-id` and `openai-processing-ms` on each response's head.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `direct`: applications by path, for POST; everything else is `app`'s.
+    """
+
+    def __init__(self, app: ASGIApp, direct: Mapping[str, ASGIApp]) -> None:
         self._app = app
+        self._direct = direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,4 +43,7 @@ class Envelope:
                 ]
             await send(message)
 
-        await self._app(scope, receive, send_marked)
+        app = self._app
+        if scope["method"] == "POST":
+            app = self._direct.get(scope["path"], app)
+        await app(scope, receive, send_marked)

@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.core import errors
 from serve.core.errors import RequestError
@@ -71,6 +72,27 @@ def response_of(error: RequestError) -> Response:
     )
 
 
+class Guard:
+    """An ASGI application whose errors become responses, without the framework around it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except RequestError as error:
+            await response_of(error)(scope, receive, send)
+        except Exception:
+            log.exception("a request failed")
+            await response_of(internal())(scope, receive, send)
+
+
+def internal() -> RequestError:
+    """A bug of ours, in words fit for a client."""
+    return RequestError("this server failed on the request; its log says why", code="internal")
+
+
 def install(app: FastAPI) -> None:
     """Make every way an answer can fail end in the one shape."""
 
@@ -84,9 +106,7 @@ def install(app: FastAPI) -> None:
 
     async def on_bug(request: Request, error: Exception) -> Response:
         # Logged with its traceback by the server; the client learns only that it was us.
-        return response_of(
-            RequestError("this server failed on the request; its log says why", code="internal")
-        )
+        return response_of(internal())
 
     app.add_exception_handler(RequestError, on_request_error)
     app.add_exception_handler(HTTPException, on_http_exception)

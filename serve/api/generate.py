@@ -5,6 +5,7 @@ more than the whole of the rest of the gateway (`benchmarks/gateway.py`).
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,12 +15,14 @@ from starlette.types import Receive, Scope, Send
 from serve.admission.authenticate import Authenticator
 from serve.api.body import ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
-from serve.api.errors import body_of
+from serve.api.errors import body_of, internal
 from serve.api.fields import Checked
 from serve.core.call import Call, Principal
-from serve.core.errors import RequestError
+from serve.core.errors import InvalidRequest, RequestError
 from serve.pipeline import Pipeline, Served, outcome_of
 from serve.settings.site import Limits
+
+log = logging.getLogger("inhouse.api")
 
 Check = Callable[[object, Limits], Checked]
 
@@ -80,6 +83,12 @@ class GenerateEndpoint:
             body = await read_json(scope, receive, self._body_max_bytes)
             checked = self._check(body, self._limits)
             served = self._pipeline.resolve(checked.model)
+            if served.model.config.task != "generate":
+                raise InvalidRequest(
+                    f"The model {checked.model} makes embeddings; it does not generate text.",
+                    param="model",
+                    code="unsupported_model",
+                )
             await self._check_context(served, checked)
             call = self._call(scope, principal, served, checked)
         except ClientGone:
@@ -95,14 +104,19 @@ class GenerateEndpoint:
         this = asyncio.current_task()
         assert this is not None
         gone = asyncio.ensure_future(receive())
-        gone.add_done_callback(lambda done: done.cancelled() or this.cancel())
+
+        def leave(_: object) -> None:
+            this.cancel()
+
+        gone.add_done_callback(leave)
         try:
             await (self._stream(call, send) if stream else self._answer(call, send))
         except asyncio.CancelledError:
-            if not gone.done() or gone.cancelled():
+            if not gone.done():
                 raise
             this.uncancel()
         finally:
+            gone.remove_done_callback(leave)
             gone.cancel()
 
     async def _answer(self, call: Call, send: Send) -> None:
@@ -119,9 +133,17 @@ class GenerateEndpoint:
         except RequestError as error:
             if not sink.started:
                 raise
-            # No `[DONE]` after this: a reader must not take what it has for the whole.
-            await sink.write(b"data: " + body_of(error) + b"\n\n")
+            await self._fail(sink, error)
+        except Exception:
+            if not sink.started:
+                raise
+            log.exception("a stream failed", extra={"request_id": call.request_id})
+            await self._fail(sink, internal())
         await sink.end()
+
+    async def _fail(self, sink: StreamSink, error: RequestError) -> None:
+        # No `[DONE]` after this: a reader must not take what it has for the whole.
+        await sink.write(b"data: " + body_of(error) + b"\n\n")
 
     async def _check_context(self, served: Served, checked: Checked) -> None:
         for texts in checked.prompts:

@@ -20,7 +20,8 @@ def readiness(pipeline: Pipeline) -> dict[str, Any]:
     models = {}
     for one in pipeline.served:
         status = one.supervisor.status
-        models[one.model.id] = {"state": status.state, "error": status.last_error}
+        # Not its last error: that may quote paths, and probes carry no key. The log has it.
+        models[one.model.id] = {"state": status.state, "restarts": status.restarts}
     ready = not pipeline.gate.draining and all(
         models[one.model.id]["state"] == "ready"
         for one in pipeline.served

@@ -9,6 +9,7 @@ tokens are its words. A prompt may carry directives, each a word of its own:
     fake:die@N       exit with SIGKILL before token N        fake:hang@N   stop sending there
     fake:error@N     an error frame there                    fake:abort@N  finish with `abort`
     fake:drop@N      close the connection there              fake:status=N answer with status N
+    fake:garbage@N   send what is no JSON there
     fake:think=N     N reasoning tokens first                fake:say=TEXT answer TEXT instead
 """
 
@@ -105,7 +106,7 @@ def script_of(body: dict[str, Any], knobs: Knobs) -> Script:
         thinking=int(directives.get("think") or 0),
         faults={
             name: int(directives[name] or 0)
-            for name in ("die", "hang", "error", "abort", "drop")
+            for name in ("die", "hang", "error", "abort", "drop", "garbage")
             if name in directives
         },
         status=int(directives.get("status") or 200),
@@ -280,6 +281,9 @@ class StreamedAnswer:
                 error = {"message": "fake failure", "type": "InternalServerError", "code": 500}
                 self._raw(orjson.dumps({"error": error}))
                 self._raw(b"[DONE]")
+                self._protocol.end_chunked()
+            elif name == "garbage":
+                self._raw(b'{"choices":[{}')
                 self._protocol.end_chunked()
             elif name == "abort":
                 self._event([{"index": 0, "delta": {}, "finish_reason": "abort"}])

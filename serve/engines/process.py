@@ -115,9 +115,6 @@ class SystemEffects:
         await asyncio.sleep(delay_s)
 
 
-SystemSpawner = SystemEffects
-
-
 class SystemProcess:
     """One engine process and everything in its session."""
 

@@ -1,14 +1,12 @@
 """One record for every request on every exit path: metrics, and a line in the log."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
+from serve import log
 from serve.core.call import Call, Timeline
 from serve.core.clock import Clock
 from serve.metering.metrics import Metrics
-
-log = logging.getLogger("inhouse.request")
 
 
 @dataclass(slots=True)
@@ -33,6 +31,7 @@ class Meter:
         self._metrics = metrics
         self._clock = clock
         self._series: dict[str, _Series] = {}
+        self._outcomes: dict[tuple[str, str, str], Any] = {}
 
     def open(self, call: Call) -> Timeline:
         """The request is admitted."""
@@ -55,13 +54,15 @@ class Meter:
         series = self._of(call.model_id)
         usage = timeline.usage
         series.in_flight.dec()
-        self._metrics.requests.labels(call.model_id, call.endpoint, timeline.outcome).inc()
+        self._ended(call.model_id, call.endpoint, timeline.outcome)
         e2e_s = now_s - timeline.received_s
         series.e2e.observe(e2e_s)
         series.prompt.inc(usage.prompt)
-        series.cached.inc(usage.cached)
         series.completion.inc(usage.completion)
-        series.reasoning.inc(usage.reasoning)
+        if usage.cached:
+            series.cached.inc(usage.cached)
+        if usage.reasoning:
+            series.reasoning.inc(usage.reasoning)
         ttft_s = tpot_s = None
         if timeline.first_token_s is not None and timeline.last_token_s is not None:
             ttft_s = timeline.first_token_s - timeline.received_s
@@ -69,12 +70,18 @@ class Meter:
             if usage.completion > 1 and call.choices == 1:
                 tpot_s = (timeline.last_token_s - timeline.first_token_s) / (usage.completion - 1)
                 series.tpot.observe(tpot_s)
-        if log.isEnabledFor(logging.INFO):
-            log.info("request", extra=_line(call, timeline, e2e_s, ttft_s, tpot_s))
+        log.info("inhouse.request", "request", _line(call, timeline, e2e_s, ttft_s, tpot_s))
 
     def refused(self, endpoint: str, outcome: str, model_id: str = "") -> None:
         """A request that ended before it was admitted."""
-        self._metrics.requests.labels(model_id, endpoint, outcome).inc()
+        self._ended(model_id, endpoint, outcome)
+
+    def _ended(self, model_id: str, endpoint: str, outcome: str) -> None:
+        key = (model_id, endpoint, outcome)
+        counter = self._outcomes.get(key)
+        if counter is None:
+            counter = self._outcomes[key] = self._metrics.requests.labels(*key)
+        counter.inc()
 
     def _of(self, model_id: str) -> _Series:
         series = self._series.get(model_id)

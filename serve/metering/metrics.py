@@ -49,7 +49,7 @@ class Metrics:
         )
         self.engine_restarts = Counter(
             "inhouse_engine_restarts",
-            "Engine processes replaced after a crash or a hang.",
+            "Engine processes replaced after a crash.",
             ["model"],
             registry=self.registry,
         )

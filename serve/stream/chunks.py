@@ -55,6 +55,8 @@ class ChunkStream:
                 self._event(payload, out)
         except RequestError as failure:
             self.failure = failure
+        except (ValueError, KeyError, TypeError):
+            self.failure = EngineError("the model's process sent what is no part of an answer")
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _event(self, payload: bytes, out: list[bytes]) -> None:

@@ -80,21 +80,25 @@ def test_a_session_is_found_and_killed_but_for_its_living_leader() -> None:
             "import os, signal, time\n"
             "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
             "if os.fork() == 0:\n    os.setpgid(0, 0)\n"
-            "print(os.getpid(), flush=True)\ntime.sleep(60)",
+            # One write each: two processes share the pipe.
+            "os.write(1, b'%d\\n' % os.getpid())\ntime.sleep(60)",
         ],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     with leader:
-        assert leader.stdout is not None
-        pids = sorted(int(leader.stdout.readline()) for _ in range(2))
-        assert sorted(session_members(leader.pid)) == pids
-        # A leader that lives has not been waited for: its number may be a stranger's by now.
-        assert kill_session(leader.pid) == 0
-        leader.send_signal(signal.SIGKILL)
-        leader.wait()
-        assert kill_session(leader.pid) == 1
+        try:
+            assert leader.stdout is not None
+            pids = sorted(int(leader.stdout.readline()) for _ in range(2))
+            assert sorted(session_members(leader.pid)) == pids
+            # A leader that lives has not been waited for: its number may be a stranger's by now.
+            assert kill_session(leader.pid) == 0
+            leader.send_signal(signal.SIGKILL)
+            leader.wait()
+            assert kill_session(leader.pid) == 1
+        finally:
+            leader.kill()
     deadline_s = time.monotonic() + 2
     while session_members(leader.pid) and time.monotonic() < deadline_s:
         time.sleep(0.005)

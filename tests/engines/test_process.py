@@ -31,8 +31,6 @@ for group in (False, True):
         if group:
             os.setpgid(0, 0)
         time.sleep(60)
-while len([p for p in os.listdir('/proc') if p.isdigit()]) < 3:
-    pass
 open(sys.argv[1], 'w').close()
 time.sleep(60)
 """

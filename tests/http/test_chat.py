@@ -130,7 +130,7 @@ def test_an_alias_answers_as_the_pinned_id(sdk: openai.OpenAI) -> None:
     assert sdk.chat.completions.create(model="default", messages=user("x")).model == "fake"
 
 
-@pytest.mark.parametrize("fault", ["error@2", "abort@2", "drop@2"])
+@pytest.mark.parametrize("fault", ["error@2", "abort@2", "drop@2", "garbage@2"])
 def test_a_failure_midway_is_never_a_clean_end(gateway: Gateway, fault: str) -> None:
     body = {"model": "fake", "stream": True, "messages": user(f"fake:{fault}")}
     answer = gateway.client.post("/v1/chat/completions", json=body)

@@ -30,6 +30,36 @@ def own(tmp_path: Path) -> Any:
     gateway.stop()
 
 
+def test_overload_is_refused_with_a_time_to_come_back(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        "site: t\nroot: .\nmodel_files: models\nauth: {mode: none}\n"
+        "engine_defaults: {kind: fake}\nlimits: {queue_requests: 1}\n"
+        "models: [{use: fake}, {use: embedder}]\n"
+    )
+    (tmp_path / "models").mkdir()
+    for name, task in (("fake", "generate"), ("embedder", "embed")):
+        (tmp_path / "models" / f"{name}.yaml").write_text(
+            f"name: {name}\ntask: {task}\nsource: {{path: none}}\ncontext_tokens: 1000\n"
+        )
+    gateway = start_gateway(tmp_path, "serve", "--site", str(site))
+    try:
+        with gateway.client.stream("POST", CHAT, json=body("fake:hang@1", stream=True)) as answer:
+            pieces = answer.iter_raw()
+            assert next(pieces)
+            refused = gateway.client.post(CHAT, json=body("hi"))
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "overloaded"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["x-should-retry"] == "true"
+        wrong = gateway.client.post(CHAT, json=body("hi", model="embedder"))
+        assert wrong.status_code == 400
+        assert "embeddings" in wrong.json()["error"]["message"]
+        assert 'outcome="overloaded"' in gateway.client.get("/metrics").text
+    finally:
+        assert gateway.stop() == 0
+
+
 def test_health_needs_no_key(gateway: Gateway) -> None:
     assert httpx.get(f"{gateway.url}/health/live").json() == {"status": "live"}
     ready = httpx.get(f"{gateway.url}/health/ready").json()
