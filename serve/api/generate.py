@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serve.admission.authenticate import Authenticator
 from serve.api.body import ClientGone, read_json
@@ -25,6 +25,8 @@ from serve.settings.site import Limits
 log = logging.getLogger("inhouse.api")
 
 Check = Callable[[object, Limits], Checked]
+
+WATCH_AFTER_S: Final = 0.05
 
 _JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 _STREAM_HEADERS: Final = (
@@ -100,24 +102,35 @@ class GenerateEndpoint:
         await self._run_until_gone(call, checked.stream, receive, send)
 
     async def _run_until_gone(self, call: Call, stream: bool, receive: Receive, send: Send) -> None:
-        """Run the call, and cancel it the moment the client goes away."""
+        """Run the call, and cancel it when the client goes away.
+
+        The watch begins after WATCH_AFTER_S: it costs a task, and most refusals and short
+        answers are over by then.
+        """
         this = asyncio.current_task()
         assert this is not None
-        gone = asyncio.ensure_future(receive())
+        gone: asyncio.Future[Message] | None = None
 
         def leave(_: object) -> None:
             this.cancel()
 
-        gone.add_done_callback(leave)
+        def watch() -> None:
+            nonlocal gone
+            watching = gone = asyncio.ensure_future(receive())
+            watching.add_done_callback(leave)
+
+        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
         try:
             await (self._stream(call, send) if stream else self._answer(call, send))
         except asyncio.CancelledError:
-            if not gone.done():
+            if gone is None or not gone.done():
                 raise
             this.uncancel()
         finally:
-            gone.remove_done_callback(leave)
-            gone.cancel()
+            timer.cancel()
+            if gone is not None:
+                gone.remove_done_callback(leave)
+                gone.cancel()
 
     async def _answer(self, call: Call, send: Send) -> None:
         answer = await self._pipeline.answer(call)
