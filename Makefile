@@ -6,20 +6,31 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(shell \
-  command -v $(v) >/dev/null && $(v) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(v))))
-FLAVOUR ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
 STAMPS := $(VENV)/stamps
-UV_VERSION := 0.13.9
+LOCKS_VENV := .venv-locks
+
+# The locks hold torch's CPU build for CPython 3.11 to 3.13.
+SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+  "$$python" -c '$(SUITS)' 2>/dev/null && echo "$$python" && break; done)
+endif
+ifndef FLAVOUR
+FLAVOUR := $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
+endif
+ifeq ($(filter $(FLAVOUR),cpu cuda),)
+$(error FLAVOUR is `$(FLAVOUR)`; it is cpu or cuda)
+endif
 
 # A stamp is named after the content of what it installs: a changed lock installs again.
-sum = $(firstword $(shell cat $(1) 2>/dev/null | cksum))
+sum = $(firstword $(shell cat $(1) | cksum))
 GATEWAY := $(STAMPS)/gateway-$(call sum,requirements/gateway.txt)
 ENGINE := $(STAMPS)/engine-$(FLAVOUR)-$(call sum,requirements/$(FLAVOUR).txt requirements/torch-cpu.txt)
 DEV := $(STAMPS)/dev-$(call sum,requirements/dev.txt)
 PROJECT := $(STAMPS)/project-$(call sum,pyproject.toml requirements/gateway.in)
 
-.PHONY: help setup serve dev test test-long lint bench load models locks clean
+.PHONY: help setup serve dev test test-long lint bench models locks clean
+.DELETE_ON_ERROR:
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -29,7 +40,7 @@ setup: $(ENGINE) $(PROJECT) ## install everything (FLAVOUR=cpu|cuda overrides th
 serve: setup models/smollm2-135m/inhouse-digest.json ## serve SmolLM2-135M on 127.0.0.1:8000 until Ctrl-C
 	@exec $(BIN)/inhouse serve --site configs/sites/quickstart.yaml --starter-key
 
-dev: $(GATEWAY) $(PROJECT) ## serve a fake engine: no vLLM, up in a moment
+dev: $(PROJECT) ## serve a fake engine: no vLLM, up in a moment
 	@exec $(BIN)/inhouse dev
 
 test: setup $(DEV) models lint ## check and test everything but the long suites
@@ -45,53 +56,53 @@ lint: $(ENGINE) $(PROJECT) $(DEV) ## ruff, mypy, import contracts
 	$(BIN)/lint-imports
 
 bench: setup $(DEV) models bench-peers ## measure beside peers; results in benchmarks/results/
-	$(BIN)/python -m benchmarks.gateway
-	$(BIN)/python -m benchmarks.engine_profile
+	@status=0; for one in gateway "gateway --real" engine_profile; do \
+	  $(BIN)/python -m benchmarks.$$one || status=1; done; exit $$status
 
 models: models/smollm2-135m/inhouse-digest.json models/minilm-l6/inhouse-digest.json ## obtain the starter models
 
 models/%/inhouse-digest.json: | $(ENGINE) $(PROJECT)
 	@$(BIN)/python -m serve.weights.starter $* models/$*
 
-locks: ## resolve all requirements anew, with hashes
-	@test -x .venv-locks/bin/uv || { $(PYTHON) -m venv .venv-locks && .venv-locks/bin/pip install -q uv==$(UV_VERSION); }
-	@PATH="$(CURDIR)/.venv-locks/bin:$$PATH" requirements/lock.sh
+locks: ## resolve all requirements, with hashes (UPGRADE=1: to their newest versions)
+	@test -x $(LOCKS_VENV)/bin/python || $(PYTHON) -m venv $(LOCKS_VENV)
+	@$(LOCKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  --requirement requirements/installer.txt
+	@requirements/lock.sh $(CURDIR)/$(LOCKS_VENV)/bin/uv $(if $(UPGRADE),--upgrade)
 
-clean: ## remove the environment (models and var/ stay)
-	rm -rf $(VENV) .venv-locks .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove the environments and caches (models and var/ stay)
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 -include benchmarks/peers.mk
 
 # Installation
 
-
 $(STAMPS)/venv:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (Debian: apt install python3 python3-venv)" >&2; exit 3; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing (Debian: apt install python3-venv)" >&2; exit 3; }
-	@echo "creating $(VENV) with $(PYTHON)"
+	@"$(PYTHON)" -c '$(SUITS)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 with its venv is needed (Debian: apt install python3-venv)" >&2; exit 3; }
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
 $(GATEWAY): | $(STAMPS)/venv
-	@requirements/install.sh $(VENV) "gateway" requirements/gateway.txt
+	@requirements/install.sh $(VENV) "the gateway" requirements/gateway.txt
 	@rm -f $(STAMPS)/gateway-* && touch $@
 
-$(ENGINE): | $(STAMPS)/venv
+$(PROJECT): | $(GATEWAY)
+	@$(VENV)/installer/bin/uv pip install --quiet --no-config --offline --python $(BIN)/python \
+	  --no-deps --no-build-isolation --editable .
+	@rm -f $(STAMPS)/project-* && touch $@
+
+# The flavours overlap in the files they install: an environment never holds both.
+$(ENGINE): | $(GATEWAY)
 	@requirements/headers.sh $(BIN)/python
+	@if ls $(STAMPS) | grep '^engine-' | grep -qv '^engine-$(FLAVOUR)-'; then \
+	  echo "$(VENV) holds the other flavour: remove it (rm -r $(VENV)) and run again" >&2; exit 3; fi
 ifeq ($(FLAVOUR),cpu)
 	@requirements/install.sh $(VENV) "torch for CPUs" requirements/torch-cpu.txt
-	@requirements/install.sh $(VENV) "vLLM for CPUs and the gateway" requirements/cpu.txt
-else
-	@requirements/install.sh $(VENV) "vLLM for CUDA and the gateway" requirements/cuda.txt
 endif
-	@rm -f $(STAMPS)/engine-* $(STAMPS)/gateway-* && touch $@ $(GATEWAY)
+	@requirements/install.sh $(VENV) "vLLM for $(if $(filter cpu,$(FLAVOUR)),CPUs,CUDA)" requirements/$(FLAVOUR).txt
+	@rm -f $(STAMPS)/engine-* && touch $@
 
 $(DEV): | $(ENGINE)
 	@requirements/install.sh $(VENV) "development tools" requirements/dev.txt
 	@rm -f $(STAMPS)/dev-* && touch $@
-
-# Whichever of the two locks is in: both hold setuptools, which builds the project.
-$(PROJECT): | $(STAMPS)/venv
-	@test -n "$$(ls $(STAMPS)/gateway-* 2>/dev/null)" || $(MAKE) $(GATEWAY)
-	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index --disable-pip-version-check -e .
-	@rm -f $(STAMPS)/project-* && touch $@

@@ -8,6 +8,8 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 FROM_PIP = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -38,14 +40,22 @@ def pip_settings(listing: str) -> dict[str, str]:
     return {name: value for name, (_, value) in found.items()}
 
 
+def is_there(place: str) -> bool:
+    """False for a local folder that does not exist: pip passes over it, uv would give up."""
+    address = urlsplit(place)
+    local = unquote(address.path) if address.scheme == "file" else place
+    return not local.startswith("/") or Path(local).exists()
+
+
 def uv_environment(settings: dict[str, str], environ: dict[str, str]) -> dict[str, str]:
     """uv's variables for these settings of pip. Any index may serve any package, as with pip:
     the hashes decide what is accepted, not where it came from."""
     chosen = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_SYSTEM_CERTS": "true"}
     for name, value in settings.items():
         # uv wants commas between places to look for files, and spaces between indexes.
-        chosen[FROM_PIP[name]] = ("," if name == "find-links" else " ").join(value.split())
-    return {name: value for name, value in chosen.items() if name not in environ}
+        places = [place for place in value.split() if is_there(place)]
+        chosen[FROM_PIP[name]] = ("," if name == "find-links" else " ").join(places)
+    return {name: value for name, value in chosen.items() if value and name not in environ}
 
 
 def main() -> None:

