@@ -66,7 +66,7 @@ models/%/inhouse-digest.json: | $(ENGINE) $(PROJECT)
 
 locks: ## resolve all requirements, with hashes (UPGRADE=1: to their newest versions)
 	@test -x $(LOCKS_VENV)/bin/python || $(PYTHON) -m venv $(LOCKS_VENV)
-	@$(LOCKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	@$(LOCKS_VENV)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
 	  --requirement requirements/installer.txt
 	@requirements/lock.sh $(CURDIR)/$(LOCKS_VENV)/bin/uv $(if $(UPGRADE),--upgrade)
 

