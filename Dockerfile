@@ -1,5 +1,6 @@
 # One image per flavour: docker build --build-arg FLAVOUR=cpu|cuda --build-arg TORCH_INDEX=… .
-# TORCH_INDEX: PyTorch's CPU wheel index, needed for FLAVOUR=cpu only.
+# TORCH_INDEX: PyTorch's CPU wheel index, needed for FLAVOUR=cpu only. Where this repository is
+# tested no container can be built: try a build before relying on it.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
@@ -25,7 +26,10 @@ COPY --from=build /opt/inhouse /opt/inhouse
 WORKDIR /srv/inhouse
 RUN chown inhouse /srv/inhouse
 USER inhouse
-ENV PATH=/opt/inhouse/.venv/bin:$PATH
+# The last two are what NVIDIA's container runtime reads; without a GPU they mean nothing.
+ENV PATH=/opt/inhouse/.venv/bin:$PATH \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 EXPOSE 8000
 VOLUME ["/srv/inhouse"]
 HEALTHCHECK --start-period=15m CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=3)"]
