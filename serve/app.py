@@ -32,11 +32,13 @@ from serve.api.fields import check_chat, check_completion
 from serve.api.generate import GenerateEndpoint
 from serve.core.clock import Clock, SystemClock
 from serve.core.errors import SetupError
+from serve.engines.backend import Backend
 from serve.engines.fleet import Fleet
 from serve.engines.hardware import Hardware, probe
 from serve.engines.launch import LaunchPlan, fake_plan, plan
 from serve.engines.process import SystemEffects, private_directory
 from serve.engines.profile import choose
+from serve.engines.resident import Resident
 from serve.engines.shape import shape_of
 from serve.engines.supervisor import EngineSupervisor
 from serve.metering.meter import Meter
@@ -168,7 +170,7 @@ def compose(
         _served(model, supervisor, version, clock) for model, supervisor in fleet.pairs()
     )
     for one in served:
-        _watch(one.supervisor, one.model.id, metrics)
+        _watch(one.backend, one.model.id, metrics)
     gate = Gate(site.limits.queue_requests)
     pipeline = Pipeline(served, gate, meter, site.limits.ready_wait_s)
     authenticator = Authenticator(digests, required=site.auth.mode == "keys")
@@ -178,7 +180,7 @@ def compose(
 def _served(model: ServedModel, supervisor: EngineSupervisor, version: str, clock: Clock) -> Served:
     return Served(
         model=model,
-        supervisor=supervisor,
+        backend=Resident(supervisor),
         guard=ContextGuard(
             model.config.context_tokens, Path(model.config.source.path) / "tokenizer.json"
         ),
@@ -187,19 +189,19 @@ def _served(model: ServedModel, supervisor: EngineSupervisor, version: str, cloc
     )
 
 
-def _watch(supervisor: EngineSupervisor, model_id: str, metrics: Metrics) -> None:
+def _watch(backend: Backend, model_id: str, metrics: Metrics) -> None:
     metrics.engine_restarts.labels(model_id)
     restarts = 0
 
     def on_change() -> None:
         nonlocal restarts
-        status = supervisor.status
+        status = backend.status
         metrics.set_engine_state(model_id, status.state)
         if status.restarts > restarts:
             metrics.engine_restarts.labels(model_id).inc(status.restarts - restarts)
             restarts = status.restarts
 
-    supervisor.subscribe(on_change)
+    backend.subscribe(on_change)
     on_change()
 
 

@@ -19,7 +19,7 @@ async def announce(server: Server, console: Console, key: str | None) -> None:
     began_s = time.monotonic()
     with console.status("starting") as status:
         while True:
-            states = [one.supervisor.status for one in engines]
+            states = [one.backend.status for one in engines]
             if all(one.state in ("ready", "failed") for one in states):
                 break
             _show(status, states, time.monotonic() - began_s)

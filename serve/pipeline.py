@@ -28,8 +28,8 @@ from serve.core.errors import (
     RequestError,
 )
 from serve.core.usage import Usage
+from serve.engines.backend import Backend
 from serve.engines.client import Connection, ConnectionLost, EngineClient
-from serve.engines.supervisor import EngineSupervisor
 from serve.metering.meter import Meter
 from serve.settings.model import ServedModel
 from serve.stream.answer import JSON, Shape, chat_answer, completion_answer
@@ -38,9 +38,6 @@ from serve.stream.sse import Decoder
 
 ATTEMPTS: Final = 2
 """Times one request is tried while it has produced nothing."""
-
-DEATH_NOTICED_S: Final = 0.5
-"""Within which the end of a process is noticed once its connections are gone."""
 
 FINISH_GRACE_S: Final = 2.0
 """What a request ended at the drain's deadline has to tell its client so."""
@@ -51,7 +48,7 @@ class Served:
     """One model of the site, with all that answering for it needs."""
 
     model: ServedModel
-    supervisor: EngineSupervisor
+    backend: Backend
     guard: ContextGuard
     fingerprint: str
     created_s: int
@@ -74,13 +71,17 @@ class Pipeline:
     def __init__(
         self, served: tuple[Served, ...], gate: Gate, meter: Meter, ready_wait_s: float
     ) -> None:
-        self._by_name = {name: one for one in served for name in one.model.names}
-        self.served = served
+        self.publish(served)
         self.gate = gate
         self.meter = meter
         self._ready_wait_s = ready_wait_s
         self._running: set[asyncio.Task[object]] = set()
         self._expired = False
+
+    def publish(self, served: tuple[Served, ...]) -> None:
+        """From now on these are the models; requests in hand keep the one they were given."""
+        self._by_name = {name: one for one in served for name in one.model.names}
+        self.served = served
 
     def resolve(self, name: str) -> Served:
         """The model a client means; raises ModelNotFound, never picks another."""
@@ -93,38 +94,46 @@ class Pipeline:
             )
         return found
 
-    async def answer(self, call: Call) -> JSON:
+    async def answer(self, served: Served, call: Call) -> JSON:
         """Run to the end and return the whole answer's object."""
         async with self._metered(call) as timeline:
             body = orjson.dumps(call.body)
+            lost: EngineClient | None = None
             for attempt in range(1, ATTEMPTS + 1):
-                client = await self._client(call)
+                claim = await served.backend.claim(call, self._ready_wait_s, lost)
                 try:
-                    engine = await self._whole(client, call, body)
+                    engine = await self._whole(claim.client, call, body)
                     break
                 except (ConnectionLost, EngineUnavailable):
                     if attempt == ATTEMPTS:
                         raise
-                    await self._let_die(call, client)
-            answer, timeline.usage = _ANSWERERS[call.endpoint](engine, self._shape(call))
+                    lost = claim.client
+                finally:
+                    claim.release()
+            shape = _shape(served, call)
+            answer, timeline.usage = _ANSWERERS[call.endpoint](engine, shape)
             return answer
 
-    async def stream(self, call: Call, sink: Sink) -> None:
+    async def stream(self, served: Served, call: Call, sink: Sink) -> None:
         """Run and write frames to the sink as they come.
 
         Errors before the first frame are raised while `sink.started` is still false.
         """
         async with self._metered(call) as timeline:
             body = orjson.dumps(call.body)
+            lost: EngineClient | None = None
+            shape = _shape(served, call)
             for attempt in range(1, ATTEMPTS + 1):
-                client = await self._client(call)
+                claim = await served.backend.claim(call, self._ready_wait_s, lost)
                 try:
-                    await self._relay(client, call, body, sink, timeline)
+                    await self._relay(claim.client, call, shape, body, sink, timeline)
                     break
                 except (ConnectionLost, EngineUnavailable):
                     if attempt == ATTEMPTS or sink.started:
                         raise
-                    await self._let_die(call, client)
+                    lost = claim.client
+                finally:
+                    claim.release()
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for what runs to end; what has not by then ends with a typed error.
@@ -151,21 +160,27 @@ class Pipeline:
         return answer
 
     async def _relay(
-        self, client: EngineClient, call: Call, body: bytes, sink: Sink, timeline: Timeline
+        self,
+        client: EngineClient,
+        call: Call,
+        shape: Shape,
+        body: bytes,
+        sink: Sink,
+        timeline: Timeline,
     ) -> None:
         connection = await client.post(call.path, body)
         try:
             if connection.status != 200:
                 raise refusal(call, connection.status, await connection.read())
-            await self._pump(connection, call, sink, timeline)
+            chunks = _CHUNKERS[call.endpoint](shape)
+            await self._pump(connection, chunks, sink, timeline)
         finally:
             client.release(connection)
 
     async def _pump(
-        self, connection: Connection, call: Call, sink: Sink, timeline: Timeline
+        self, connection: Connection, chunks: ChunkStream, sink: Sink, timeline: Timeline
     ) -> None:
         decoder = Decoder()
-        chunks = _CHUNKERS[call.endpoint](self._shape(call))
         # Frames before the first token (the role) wait for it: until then the request can
         # still be run again, or refused with a status.
         held = b""
@@ -187,42 +202,6 @@ class Pipeline:
                 timeline.usage = chunks.usage
         if not chunks.finished:
             raise EngineError("the model's process ended this answer before it was whole")
-
-    async def _client(self, call: Call) -> EngineClient:
-        supervisor = self._by_name[call.model_id].supervisor
-        client = supervisor.client
-        if client is None:
-            await supervisor.wait_ready(self._ready_wait_s)
-            client = supervisor.client
-            if client is None:
-                raise EngineUnavailable(f"{call.model_id} is not ready; try again shortly")
-        return client
-
-    async def _let_die(self, call: Call, client: EngineClient) -> None:
-        """Give the supervisor the moment it needs to notice that an engine has died.
-
-        Where it has not, only this connection was lost, and the same engine is asked again.
-        """
-        supervisor = self._by_name[call.model_id].supervisor
-        deadline_s = time.monotonic() + DEATH_NOTICED_S
-        while (  # noqa: ASYNC110 - half a second at most, once in an engine's life
-            supervisor.client is client and time.monotonic() < deadline_s
-        ):
-            await asyncio.sleep(0.01)
-
-    def _shape(self, call: Call) -> Shape:
-        return Shape(
-            id=("chatcmpl-" if call.endpoint == "chat.completions" else "cmpl-")
-            + call.request_id.removeprefix("req_"),
-            model=call.model_id,
-            fingerprint=self._by_name[call.model_id].fingerprint,
-            created=int(time.time()),
-            choices=call.choices,
-            include_usage=call.include_usage,
-            forced_tool=call.forced_tool,
-            strict_tools=call.strict_tools,
-            echo=call.echo,
-        )
 
     @asynccontextmanager
     async def _metered(self, call: Call) -> AsyncIterator[Timeline]:
@@ -254,6 +233,21 @@ class Pipeline:
             self._running.discard(task)
             self.gate.leave(call.model_id)
             self.meter.settle(call, timeline)
+
+
+def _shape(served: Served, call: Call) -> Shape:
+    return Shape(
+        id=("chatcmpl-" if call.endpoint == "chat.completions" else "cmpl-")
+        + call.request_id.removeprefix("req_"),
+        model=call.model_id,
+        fingerprint=served.fingerprint,
+        created=int(time.time()),
+        choices=call.choices,
+        include_usage=call.include_usage,
+        forced_tool=call.forced_tool,
+        strict_tools=call.strict_tools,
+        echo=call.echo,
+    )
 
 
 def outcome_of(error: RequestError) -> str:

@@ -99,9 +99,11 @@ class GenerateEndpoint:
         except RequestError as error:
             self._pipeline.meter.refused(self._endpoint, outcome_of(error))
             raise
-        await self._run_until_gone(call, checked.stream, receive, send)
+        await self._run_until_gone(served, call, checked.stream, receive, send)
 
-    async def _run_until_gone(self, call: Call, stream: bool, receive: Receive, send: Send) -> None:
+    async def _run_until_gone(
+        self, served: Served, call: Call, stream: bool, receive: Receive, send: Send
+    ) -> None:
         """Run the call, and cancel it when the client goes away.
 
         The watch begins after WATCH_AFTER_S: it costs a task, and most refusals and short
@@ -121,7 +123,7 @@ class GenerateEndpoint:
 
         timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
         try:
-            await (self._stream(call, send) if stream else self._answer(call, send))
+            await (self._stream if stream else self._answer)(served, call, send)
         except asyncio.CancelledError:
             if gone is None or not gone.done():
                 raise
@@ -132,17 +134,17 @@ class GenerateEndpoint:
                 gone.remove_done_callback(leave)
                 gone.cancel()
 
-    async def _answer(self, call: Call, send: Send) -> None:
-        answer = await self._pipeline.answer(call)
+    async def _answer(self, served: Served, call: Call, send: Send) -> None:
+        answer = await self._pipeline.answer(served, call)
         data = orjson.dumps(answer)
         headers = (*_JSON_HEADERS, (b"content-length", b"%d" % len(data)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": data})
 
-    async def _stream(self, call: Call, send: Send) -> None:
+    async def _stream(self, served: Served, call: Call, send: Send) -> None:
         sink = StreamSink(send)
         try:
-            await self._pipeline.stream(call, sink)
+            await self._pipeline.stream(served, call, sink)
         except RequestError as error:
             if not sink.started:
                 raise

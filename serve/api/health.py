@@ -19,7 +19,7 @@ def readiness(pipeline: Pipeline) -> dict[str, Any]:
     """Per model its state; `ready` once every model loaded at startup answers."""
     models = {}
     for one in pipeline.served:
-        status = one.supervisor.status
+        status = one.backend.status
         # Not its last error: that may quote paths, and probes carry no key. The log has it.
         models[one.model.id] = {"state": status.state, "restarts": status.restarts}
     ready = not pipeline.gate.draining and all(
@@ -56,7 +56,7 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
 
 
 async def _engine_page(one: Served) -> tuple[str, str | None]:
-    client: EngineClient | None = one.supervisor.client
+    client: EngineClient | None = one.backend.client
     if client is None:
         return one.model.id, None
     try:
