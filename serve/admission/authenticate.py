@@ -19,6 +19,10 @@ class Authenticator:
     """
 
     def __init__(self, digests: Mapping[str, str], *, required: bool = True) -> None:
+        self.learn(digests, required=required)
+
+    def learn(self, digests: Mapping[str, str], *, required: bool) -> None:
+        """Know these keys, and no others, from now on."""
         self._principals = {digest: Principal(key=name) for digest, name in digests.items()}
         self._required = required
 

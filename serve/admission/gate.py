@@ -13,7 +13,7 @@ class Gate:
     """
 
     def __init__(self, queue_requests_max: int) -> None:
-        self._max = queue_requests_max
+        self.queue_requests_max = queue_requests_max
         self._in_hand: Counter[str] = Counter()
         self._draining = False
 
@@ -21,9 +21,9 @@ class Gate:
         """Admit one request; raises Overloaded or Draining. Pair with `leave`."""
         if self._draining:
             raise Draining("this server is stopping; send the request to another", retry_after_s=5)
-        if self._in_hand[model_id] >= self._max:
+        if self._in_hand[model_id] >= self.queue_requests_max:
             raise Overloaded(
-                f"{self._max} requests for {model_id} are in hand already "
+                f"{self.queue_requests_max} requests for {model_id} are in hand already "
                 "(limits.queue_requests); try again shortly"
             )
         self._in_hand[model_id] += 1

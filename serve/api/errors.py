@@ -25,6 +25,7 @@ STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     (errors.PermissionDenied, 403, "permission_error"),
     (errors.NotFound, 404, "invalid_request_error"),
     (errors.MethodNotAllowed, 405, "invalid_request_error"),
+    (errors.Conflict, 409, "invalid_request_error"),
     (errors.Draining, 503, "server_error"),
     (errors.Overloaded, 429, "rate_limit_error"),
     (errors.EngineUnavailable, 503, "server_error"),

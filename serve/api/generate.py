@@ -13,13 +13,14 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from serve.admission.authenticate import Authenticator
+from serve.admission.routes import Facts
 from serve.api.body import ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
 from serve.api.errors import body_of, internal
 from serve.api.fields import Checked
 from serve.core.call import Call, Principal
 from serve.core.errors import InvalidRequest, RequestError
-from serve.pipeline import Pipeline, Served, outcome_of
+from serve.pipeline import Headers, Pipeline, Served, outcome_of
 from serve.settings.site import Limits
 
 log = logging.getLogger("inhouse.api")
@@ -39,18 +40,24 @@ _STREAM_HEADERS: Final = (
 class StreamSink:
     """Writes frames to the client; the head goes out with the first of them."""
 
-    __slots__ = ("_send", "started")
+    __slots__ = ("_headers", "_send", "produced", "started")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, headers: Headers) -> None:
         self._send = send
-        self.started = False
+        self._headers = headers
+        self.started = self.produced = False
+
+    async def comment(self, frames: bytes) -> None:
+        produced = self.produced
+        await self.write(frames)
+        self.produced = produced
 
     async def write(self, frames: bytes) -> None:
+        self.produced = True
         if not self.started:
             self.started = True
-            await self._send(
-                {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
-            )
+            headers = (*_STREAM_HEADERS, *self._headers)
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": frames, "more_body": True})
 
     async def end(self) -> None:
@@ -72,11 +79,15 @@ class GenerateEndpoint:
     ) -> None:
         self._pipeline = pipeline
         self._authenticator = authenticator
-        self._limits = limits
         self._endpoint = endpoint
         self._path = path
         self._check = check
         self._prompt_field = "messages" if endpoint == "chat.completions" else "prompt"
+        self.bound(limits)
+
+    def bound(self, limits: Limits) -> None:
+        """Check requests against these limits from now on."""
+        self._limits = limits
         self._body_max_bytes = int(limits.body_mib * 2**20)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +95,7 @@ class GenerateEndpoint:
             principal = self._authenticator.authenticate(scope["headers"])
             body = await read_json(scope, receive, self._body_max_bytes)
             checked = self._check(body, self._limits)
-            served = self._pipeline.resolve(checked.model)
+            served = self._pipeline.route(checked.model, lambda: _facts(checked), principal)
             if served.model.config.task != "generate":
                 raise InvalidRequest(
                     f"The model {checked.model} makes embeddings; it does not generate text.",
@@ -137,12 +148,12 @@ class GenerateEndpoint:
     async def _answer(self, served: Served, call: Call, send: Send) -> None:
         answer = await self._pipeline.answer(served, call)
         data = orjson.dumps(answer)
-        headers = (*_JSON_HEADERS, (b"content-length", b"%d" % len(data)))
+        headers = (*_JSON_HEADERS, (b"content-length", b"%d" % len(data)), *served.headers)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": data})
 
     async def _stream(self, served: Served, call: Call, send: Send) -> None:
-        sink = StreamSink(send)
+        sink = StreamSink(send, served.headers)
         try:
             await self._pipeline.stream(served, call, sink)
         except RequestError as error:
@@ -168,7 +179,7 @@ class GenerateEndpoint:
 
     def _call(self, scope: Scope, principal: Principal, served: Served, checked: Checked) -> Call:
         body: dict[str, Any] = dict(checked.engine_body)
-        body["model"] = served.model.id
+        body["model"] = served.engine_model
         if checked.stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
@@ -177,7 +188,7 @@ class GenerateEndpoint:
             endpoint=self._endpoint,
             path=self._path,
             principal=principal,
-            model_id=served.model.id,
+            model_id=served.id,
             body=body,
             choices=checked.n,
             include_usage=checked.include_usage,
@@ -186,4 +197,16 @@ class GenerateEndpoint:
             forced_tool=checked.forced_tool,
             strict_tools=checked.strict_tools,
             echo=checked.echo,
+            asked=checked.model,
         )
+
+
+def _facts(checked: Checked) -> Facts:
+    """What rules may ask of a request. A token id counts as four characters."""
+    chars = sum(len(text) for texts in checked.prompts for text in texts)
+    return Facts(
+        prompt_chars=chars + 4 * sum(checked.token_prompts),
+        tools=checked.has_tools,
+        reasoning_effort=checked.engine_body.get("reasoning_effort"),
+        metadata=checked.echo.get("metadata", {}),
+    )

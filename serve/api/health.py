@@ -7,26 +7,35 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from serve.core.errors import EngineError
+from serve.engines.backend import Backend
 from serve.engines.client import EngineClient
+from serve.engines.division import LABEL
+from serve.engines.ensemble import locals_of, parts_of
 from serve.metering.metrics import Metrics
 from serve.metering.reexport import reexport
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
 
 SCRAPE_TIMEOUT_S = 2.0
 
 
 def readiness(pipeline: Pipeline) -> dict[str, Any]:
-    """Per model its state; `ready` once every model loaded at startup answers."""
-    models = {}
+    """Per model its state; `ready` once every model loaded at startup answers.
+
+    One that then rests, because the plan needs its memory or nobody asks for it, counts as ready:
+    the next request has it loaded.
+    """
+    models: dict[str, dict[str, Any]] = {}
+    lacking = False
     for one in pipeline.served:
         status = one.backend.status
         # Not its last error: that may quote paths, and probes carry no key. The log has it.
         models[one.model.id] = {"state": status.state, "restarts": status.restarts}
-    ready = not pipeline.gate.draining and all(
-        models[one.model.id]["state"] == "ready"
-        for one in pipeline.served
-        if one.model.load == "startup"
-    )
+        parts = parts_of(one.backend).values()
+        if len(parts) > 1:
+            models[one.model.id]["replicas"] = [part.status.state for part in parts]
+        if one.model.load == "startup":
+            lacking = lacking or not (status.state == "ready" or status.resting)
+    ready = not pipeline.gate.draining and not lacking
     state = "draining" if pipeline.gate.draining else "ready" if ready else "not_ready"
     return {"status": state, "models": models}
 
@@ -45,8 +54,14 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
 
     @routes.get("/metrics")
     async def scrape() -> Response:
-        pages = await asyncio.gather(*(_engine_page(one) for one in pipeline.served))
-        engines = reexport({model: page for model, page in pages if page is not None})
+        pages = await asyncio.gather(
+            *(
+                _engine_page(f"{one.model.id}{LABEL}{number}" if number else one.model.id, part)
+                for one in pipeline.served
+                for number, part in locals_of(one.backend).items()
+            )
+        )
+        engines = reexport({engine: page for engine, page in pages if page is not None})
         return Response(
             metrics.exposition() + engines.encode(),
             media_type="text/plain; version=0.0.4; charset=utf-8",
@@ -55,12 +70,12 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
     return routes
 
 
-async def _engine_page(one: Served) -> tuple[str, str | None]:
-    client: EngineClient | None = one.backend.client
+async def _engine_page(engine: str, backend: Backend) -> tuple[str, str | None]:
+    client: EngineClient | None = backend.client
     if client is None:
-        return one.model.id, None
+        return engine, None
     try:
         status, page = await client.get("/metrics", SCRAPE_TIMEOUT_S)
     except (EngineError, TimeoutError):
-        return one.model.id, None
-    return one.model.id, page.decode() if status == 200 else None
+        return engine, None
+    return engine, page.decode() if status == 200 else None

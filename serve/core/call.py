@@ -19,7 +19,7 @@ class Principal:
 class Call:
     """A checked request, bound to the model that will answer it.
 
-    `body` is what the engine is sent; `prompts` are the texts (or token counts) of each prompt.
+    `body` is what the engine is sent, `asked` the name that the client gave the model.
     """
 
     request_id: str
@@ -35,6 +35,7 @@ class Call:
     forced_tool: bool = False
     strict_tools: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     echo: Mapping[str, Any] = field(default_factory=dict)
+    asked: str = ""
 
 
 @dataclass(slots=True)
@@ -55,7 +56,14 @@ class Sink(Protocol):
 
     @property
     def started(self) -> bool:
-        """Whether the reader has been told that the answer begins."""
+        """Whether the reader has been told that the answer begins: errors are frames from then."""
+
+    @property
+    def produced(self) -> bool:
+        """Whether any of the answer has been written: it is not begun anew from then."""
 
     async def write(self, frames: bytes) -> None:
         """Send frames, and the answer's head before the first of them."""
+
+    async def comment(self, frames: bytes) -> None:
+        """Send what is no part of the answer, and its head first; not while `write` does."""

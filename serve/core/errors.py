@@ -12,6 +12,7 @@ InhouseError
     ├── NotFound
     │   └── ModelNotFound
     ├── MethodNotAllowed
+    ├── Conflict                  something else is under way, or the state forbids it
     ├── Overloaded                ask again later (`retry_after_s`)
     │   └── Draining
     └── EngineError               the model process failed this request
@@ -98,6 +99,12 @@ class MethodNotAllowed(RequestError):
     def __init__(self, message: str, *, allow: str) -> None:
         super().__init__(message)
         self.allow = allow
+
+
+class Conflict(RequestError):
+    """What is asked does not go together with what is being done, or with the present state."""
+
+    code = "conflict"
 
 
 class Overloaded(RequestError):

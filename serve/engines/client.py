@@ -1,4 +1,4 @@
-"""HTTP/1.1 to an engine over its Unix socket: pooled, streaming, cancelled by closing.
+"""HTTP/1.1 to an engine, mostly over its Unix socket: pooled, streaming, cancelled by closing.
 
 A general HTTP client spends more CPU on one request than this whole gateway may (see
 `benchmarks/gateway.py`), so this one does only what an engine needs: one request a
@@ -7,8 +7,12 @@ Closing the connection is how an engine is told that nobody waits for the answer
 """
 
 import asyncio
+import os
+import socket
+import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
@@ -16,6 +20,7 @@ import httptools
 import orjson
 
 from serve.core.errors import EngineError, EngineUnavailable
+from serve.engines.turns import Turns
 
 BUFFER_MAX_BYTES: Final = 256 * 1024
 """Bytes of one answer held for a slow consumer before reading from the engine pauses."""
@@ -25,6 +30,12 @@ BODY_MAX_BYTES: Final = 64 * 1024 * 1024
 
 IDLE_MAX_S: Final = 3.0
 """Reuse bound of a connection: under uvicorn's keep-alive of 5 s, so that we close first."""
+
+ENGINE_KEEP_ALIVE_S: Final = 600
+"""How long our own engines keep an idle connection: a new one would delay a first token."""
+
+ENGINE_IDLE_MAX_S: Final = 300.0
+"""Reuse bound of a connection to one of them."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
 
@@ -39,11 +50,50 @@ class ConnectionLost(EngineError):
         self.answered = answered
 
 
+class ProbeRefused(EngineError):
+    """An engine was asked for one token and answered with something else."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A server over TCP; `tls` is None for plain HTTP.
+
+    `authority` is its name as it shall read it, `prefix` comes before each path, and `headers`,
+    which hold its key, go with each request.
+    """
+
+    host: str
+    port: int
+    authority: str
+    prefix: str = ""
+    tls: ssl.SSLContext | None = None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    idle_max_s: float = IDLE_MAX_S
+
+
+_ENGINE: Final = Origin("", 0, "engine", idle_max_s=ENGINE_IDLE_MAX_S)
+
+
+class Tally:
+    """Pieces of good answers to POST requests that came over all connections of one client."""
+
+    __slots__ = ("received",)
+
+    def __init__(self) -> None:
+        self.received = 0
+
+
 class Connection(asyncio.Protocol):
     """One connection, one exchange at a time; parses with llhttp."""
 
-    def __init__(self, pool: list["Connection"]) -> None:
+    def __init__(self, pool: list["Connection"], tally: "Tally", turns: Turns) -> None:
         self._pool = pool
+        self._turns = turns
+        self._tally = tally
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -56,6 +106,11 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.idle_since_s = 0.0
+        self.later = False
+        """The answer's first token has been relayed: others' first tokens go before the rest."""
+        self._in_turn = False
+        self.works = False
+        """The exchange is work for the model, not a look at its counters."""
 
     # asyncio.Protocol
 
@@ -89,27 +144,44 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
         self._buffered_bytes += len(body)
+        if self.works and self.status == 200:
+            self._tally.received += 1
         if self._buffered_bytes > BUFFER_MAX_BYTES and not self._paused and self._transport:
             self._transport.pause_reading()
             self._paused = True
-        self._wake()
+        if not self.later:
+            self._wake()
+        elif not self._in_turn and self._waiter is not None and not self._waiter.done():
+            self._in_turn = True
+            self._turns.wait(self)
 
     def on_message_complete(self) -> None:
         self._done = True
+        if not self._in_turn:
+            self._wake()
+
+    # serve.engines.turns.Waiting
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._buffered_bytes
+
+    def resume(self) -> None:
+        self._in_turn = False
         self._wake()
 
     # the exchange
 
-    @property
-    def reusable(self) -> bool:
-        return not self._closed and time.monotonic() - self.idle_since_s < IDLE_MAX_S
+    def reusable(self, idle_max_s: float) -> bool:
+        """Whether the other side still keeps it, as far as can be known."""
+        return not self._closed and time.monotonic() - self.idle_since_s < idle_max_s
 
     def send(self, head: bytes, body: bytes) -> None:
         assert self._transport is not None
         self._parser = httptools.HttpResponseParser(self)
         self._chunks.clear()
         self._buffered_bytes = 0
-        self._done = self._received = False
+        self._done = self._received = self.later = False
         self.status = 0
         self.headers = {}
         self._transport.write(head + body)
@@ -197,11 +269,30 @@ class Connection(asyncio.Protocol):
 class EngineClient:
     """Requests to one engine process; belongs to one generation of it."""
 
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
+    def __init__(self, address: Path | Origin) -> None:
+        self.address = address
+        origin = address if isinstance(address, Origin) else _ENGINE
+        self._prefix = origin.prefix
+        self._idle_max_s = origin.idle_max_s
+        self._headers = (
+            f" HTTP/1.1\r\nhost: {origin.authority}\r\ncontent-type: application/json\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in origin.headers)
+        )
         self._idle: list[Connection] = []
         self._live: set[Connection] = set()
+        self._tally = Tally()
+        self._turns = Turns()
         self._closed = False
+
+    @property
+    def received(self) -> int:
+        """Pieces of answers that have come so far; grows with every step of a streaming engine."""
+        return self._tally.received
+
+    @property
+    def waiting(self) -> int:
+        """Requests for work that have not been answered to their end."""
+        return sum(connection.works for connection in self._live)
 
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str] | None = None
@@ -243,8 +334,9 @@ class EngineClient:
         except TimeoutError:
             raise EngineError(f"no answer to a one-token request in {timeout_s:g} s") from None
         if connection.status != 200:
-            raise EngineError(
-                f"a one-token request was answered {connection.status}: {answer[:300]!r}"
+            raise ProbeRefused(
+                f"a one-token request was answered {connection.status}: {answer[:300]!r}",
+                status=connection.status,
             )
 
     def release(self, connection: Connection) -> None:
@@ -254,6 +346,13 @@ class EngineClient:
             connection.abort()
         else:
             connection.release()
+
+    def retire(self) -> None:
+        """Begin no exchange any more; those in flight go on to their end."""
+        self._closed = True
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
 
     async def close(self) -> None:
         """Close every connection; exchanges in flight end with ConnectionLost."""
@@ -268,13 +367,14 @@ class EngineClient:
     ) -> Connection:
         extra = "".join(f"{k}: {v}\r\n" for k, v in headers.items()) if headers else ""
         head = (
-            f"{method} {path} HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
+            f"{method} {self._prefix}{path}{self._headers}"
             f"{extra}content-length: {len(body)}\r\n\r\n"
         ).encode("latin-1")
         while True:
             pooled = self._pooled()
             connection = pooled or await self._connect()
             self._live.add(connection)
+            connection.works = method == "POST"
             connection.send(head, body)
             try:
                 await connection.response_head()
@@ -293,7 +393,7 @@ class EngineClient:
     def _pooled(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable:
+            if connection.reusable(self._idle_max_s):
                 return connection
             connection.abort()
         return None
@@ -301,16 +401,42 @@ class EngineClient:
     async def _connect(self) -> Connection:
         if self._closed:
             raise EngineUnavailable("the model's process is being replaced")
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await loop.create_unix_connection(
-                    lambda: Connection(self._idle), str(self.socket)
-                )
-        except (OSError, TimeoutError) as error:
-            raise EngineUnavailable(f"the model's process cannot be reached: {error}") from None
+                return await self._open()
+        except TimeoutError:
+            why = f"no connection in {CONNECT_TIMEOUT_S:g} s"
+        except OSError as error:  # of TLS too
+            why = _in_words(error)
+        raise EngineUnavailable(f"the model's process cannot be reached: {why}")
+
+    async def _open(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        address = self.address
+
+        def protocol() -> Connection:
+            return Connection(self._idle, self._tally, self._turns)
+
+        if isinstance(address, Origin):
+            _, connection = await loop.create_connection(
+                protocol, address.host, address.port, ssl=address.tls
+            )
+        else:
+            _, connection = await loop.create_unix_connection(protocol, str(address))
         return connection
 
     def _drop(self, connection: Connection) -> None:
         self._live.discard(connection)
         connection.abort()
+
+
+def _in_words(error: OSError) -> str:
+    """Why a connection failed, without the address: clients read it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS fails ({error.reason})"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    # asyncio joins the errors of several addresses into one without a number.
+    return os.strerror(error.errno) if error.errno else "none of its addresses answers"

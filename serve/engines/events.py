@@ -22,7 +22,13 @@ class StopWanted:
 
 @dataclass(frozen=True, slots=True)
 class SleepWanted:
-    """Nobody has asked for a while: free the memory, keep the process."""
+    """Nobody has asked for a while: free the device's memory, keep the process.
+
+    At level 1 the weights are kept in the machine's memory, at level 2 they are read from disk
+    again when it wakes.
+    """
+
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,14 @@ class Woke:
 
 
 @dataclass(frozen=True, slots=True)
+class Hung:
+    """This generation answers, perhaps, but makes no step any more."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The process of this generation has ended; negative codes are signals."""
 
@@ -87,7 +101,7 @@ class Tick:
     """The time `due_s` named has come."""
 
 
-Report = Spawned | SpawnFailed | Probed | Slept | Woke | Exited | Swept
+Report = Spawned | SpawnFailed | Probed | Slept | Woke | Hung | Exited | Swept
 """What one process has to say; carries its generation."""
 
 Event = StartWanted | StopWanted | SleepWanted | Tick | Report
@@ -116,17 +130,26 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Doze:
-    """Have the engine sleep; answered by Slept."""
+class Attend:
+    """Watch that the engine makes steps for as long as it is ready; answered by Hung, if ever."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
-class Rouse:
-    """Have the engine wake; answered by Woke."""
+class Doze:
+    """Have the engine sleep; answered by Slept."""
 
     generation: int
+    level: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rouse:
+    """Have the engine wake from a sleep of this level; answered by Woke."""
+
+    generation: int
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,4 +167,4 @@ class Sweep:
     generation: int
 
 
-Effect = Spawn | Probe | Doze | Rouse | Send | Sweep
+Effect = Spawn | Probe | Attend | Doze | Rouse | Send | Sweep

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from serve.core.errors import SettingsError
+from serve.engines.client import ENGINE_KEEP_ALIVE_S
 from serve.engines.profile import Profile
 from serve.settings.model import EngineArg, ModelConfig, ServedModel
 
@@ -39,6 +40,7 @@ CLOSED: Final[Mapping[str, str]] = {
     "VLLM_SERVER_DEV_MODE": "0",
     # No plug-in: other packages' entry points are not part of the installation.
     "VLLM_PLUGINS": "",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(ENGINE_KEEP_ALIVE_S),
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
     "PYTHONSAFEPATH": "1",
@@ -57,6 +59,8 @@ class LaunchPlan:
     socket: Path
     cwd: Path
     ready_timeout_s: float
+    computes_on_cpu: bool = True
+    """Its steps are the CPU's work, so that CPU time says something of them."""
 
 
 def plan(
@@ -67,16 +71,20 @@ def plan(
     var_dir: Path,
     environ: Mapping[str, str],
     ready_timeout_s: float,
+    key: str | None = None,
 ) -> LaunchPlan:
     """The plan of a vLLM engine.
 
-    `run_dir` holds the socket, `var_dir` what is kept between starts (compile caches).
+    `run_dir` holds the socket, `var_dir` what is kept between starts (compile caches). `key` tells
+    its files there from those of other engines of the same model.
     The profile's settings come before Inhouse's own, the model file's `engine_args` before both;
     which flags may stand there is checked when it is read (`serve.settings.engine_args`).
     Raises SettingsError where `run_dir` is too long a path for a socket.
     """
-    socket = socket_of(run_dir, model)
-    caches = var_dir / "cache" / "engines" / model.config.name
+    key = key or model.id
+    socket = socket_of(run_dir, key)
+    shared = var_dir / "cache" / "engines"
+    caches = shared / model.config.name
     env = {name: environ[name] for name in INHERITED if name in environ}
     env |= CLOSED
     env |= {
@@ -85,12 +93,17 @@ def plan(
         "VLLM_RPC_BASE_PATH": str(run_dir),
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TRITON_CACHE_DIR": str(caches / "triton"),
-        "HF_HOME": str(caches / "huggingface"),
-        "XDG_CACHE_HOME": str(caches),
-        "XDG_CONFIG_HOME": str(caches / "config"),
-        SCRATCH_VARIABLE: str(run_dir / f"{model.id}.tmp"),
+        # Read while modules are imported, so the same for all: a standby cannot change them.
+        "HF_HOME": str(shared / "huggingface"),
+        "XDG_CACHE_HOME": str(shared),
+        "XDG_CONFIG_HOME": str(shared / "config"),
+        SCRATCH_VARIABLE: str(run_dir / f"{key}.tmp"),
         "INHOUSE_ENGINE": model.id,
     }
+    if model.adaptable:
+        # Its routes take any path, but only the gateway can reach the engine's socket, and it
+        # sends paths of copies that it has checked (`serve.engines.adapters`).
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if model.config.harmony_vocab is not None:
         env["TIKTOKEN_ENCODINGS_BASE"] = str(model.config.harmony_vocab)
     env |= profile.env
@@ -100,14 +113,21 @@ def plan(
         socket=socket,
         cwd=run_dir,
         ready_timeout_s=ready_timeout_s,
+        # A profile for GPUs names them; without one nothing is known but that CPUs are the rule.
+        computes_on_cpu="CUDA_VISIBLE_DEVICES" not in profile.env,
     )
 
 
 def fake_plan(
-    model: ServedModel, knobs: tuple[str, ...], *, run_dir: Path, environ: Mapping[str, str]
+    model: ServedModel,
+    knobs: tuple[str, ...],
+    *,
+    run_dir: Path,
+    environ: Mapping[str, str],
+    key: str | None = None,
 ) -> LaunchPlan:
     """The plan of a fake engine (`serve.engines.fake`) with these knobs."""
-    socket = socket_of(run_dir, model)
+    socket = socket_of(run_dir, key or model.id)
     return LaunchPlan(
         argv=(
             sys.executable,
@@ -119,6 +139,8 @@ def fake_plan(
             model.id,
             "--context-tokens",
             str(model.config.context_tokens),
+            "--lora-rank-max",
+            str(model.config.adapter_rank_max),
             *knobs,
         ),
         env={name: environ[name] for name in INHERITED if name in environ},
@@ -128,9 +150,9 @@ def fake_plan(
     )
 
 
-def socket_of(run_dir: Path, model: ServedModel) -> Path:
+def socket_of(run_dir: Path, key: str) -> Path:
     """Where the engine will listen; raises SettingsError where the path is too long."""
-    socket = run_dir / f"{model.id}.sock"
+    socket = run_dir / f"{key}.sock"
     # vLLM's processes meet on sockets of their own there, named by a UUID of 36 characters.
     longest = max(len(str(socket).encode()), len(str(run_dir).encode()) + 1 + 36)
     if longest > SOCKET_PATH_MAX_BYTES:
@@ -156,6 +178,12 @@ def vllm_argv(model: ServedModel, profile: Profile, socket: Path) -> tuple[str, 
         args["runner"] = "pooling"
     else:
         args |= _generation_args(config)
+    if model.adaptable:
+        args |= {
+            "enable-lora": True,
+            "max-loras": config.adapter_slots,
+            "max-lora-rank": config.adapter_rank_max,
+        }
     for flag, size in (
         ("tensor-parallel-size", config.parallel.tensor),
         ("pipeline-parallel-size", config.parallel.pipeline),

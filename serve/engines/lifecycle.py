@@ -17,10 +17,12 @@ from dataclasses import replace
 from typing import Final
 
 from serve.engines.events import (
+    Attend,
     Doze,
     Effect,
     Event,
     Exited,
+    Hung,
     Probe,
     Probed,
     Report,
@@ -54,8 +56,8 @@ def step(life: Lifecycle, event: Event, now_s: float) -> Step:
             return _start(life, now_s)
         case StopWanted(grace_s):
             return _stop(life, grace_s, now_s)
-        case SleepWanted():
-            return _sleep(life)
+        case SleepWanted(level):
+            return _sleep(life, level)
         case Tick():
             return _tick(life, now_s)
         case _:
@@ -78,6 +80,8 @@ def _reported(life: Lifecycle, event: Report, now_s: float) -> Step:
             result = _slept(life, error, now_s)
         case Woke(_, error):
             result = _woke(life, error)
+        case Hung(_, reason):
+            result = _hung(life, reason)
         case Exited(_, code):
             result = _exited(life, code, now_s)
         case Swept():
@@ -162,13 +166,20 @@ def _probed(life: Lifecycle, error: str | None, now_s: float) -> Step:
         start_took_s=now_s - life.started_s if life.ready_s is None else life.start_took_s,
         attempts=0,
         last_error=None,
-    ), ()
+    ), (Attend(life.generation),)
 
 
-def _sleep(life: Lifecycle) -> Step:
+def _hung(life: Lifecycle, reason: str) -> Step:
     if life.state is not State.READY:
         return life, ()
-    return replace(life, state=State.SLEEPING, turning=True), (Doze(life.generation),)
+    return _condemn(replace(life, hangs=life.hangs + 1), reason)
+
+
+def _sleep(life: Lifecycle, level: int) -> Step:
+    if life.state is not State.READY:
+        return life, ()
+    asleep = replace(life, state=State.SLEEPING, turning=True, sleep_level=level)
+    return asleep, (Doze(life.generation, level),)
 
 
 def _slept(life: Lifecycle, error: str | None, now_s: float) -> Step:
@@ -186,7 +197,7 @@ def _slept(life: Lifecycle, error: str | None, now_s: float) -> Step:
 
 def _rouse(life: Lifecycle, now_s: float) -> Step:
     woken = replace(life, state=State.STARTING, turning=True, started_s=now_s, refusal=None)
-    return woken, (Rouse(life.generation),)
+    return woken, (Rouse(life.generation, life.sleep_level),)
 
 
 def _woke(life: Lifecycle, error: str | None) -> Step:

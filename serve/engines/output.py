@@ -33,7 +33,7 @@ class Output:
     """
 
     def __init__(self, label: str) -> None:
-        self._label = label
+        self.label = label
         self._lines: deque[str] = deque(maxlen=TAIL_LINES)
         self._count = 0
         self._fault = (0, "")
@@ -107,4 +107,4 @@ class Output:
         self._count += 1
         if _FAULT.search(text) and not _ELSEWHERE.search(text):
             self._fault = (self._count, text)
-        log.debug("%s", text, extra={"model": self._label})
+        log.debug("%s", text, extra={"model": self.label})

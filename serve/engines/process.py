@@ -13,8 +13,10 @@ from typing import Final, Protocol
 from serve.core.errors import EngineError, SetupError
 from serve.engines.client import EngineClient
 from serve.engines.launch import LaunchPlan
-from serve.engines.mortality import PARENT_VARIABLE, kill_session
+from serve.engines.mortality import PARENT_VARIABLE, kill_session, session_members
 from serve.engines.output import Output
+from serve.engines.standby import StandbyPool
+from serve.engines.vitals import Vitals, pulse_of, vitals_of
 from serve.settings.model import ServedModel
 
 log = logging.getLogger("inhouse.engine")
@@ -26,6 +28,8 @@ ORDER_TIMEOUT_S: Final = 120.0
 SWEEP_TIMEOUT_S: Final = 60.0
 """A driver may take this long to free the memory of a killed process."""
 SWEEP_EVERY_S: Final = 0.02
+MEMBERS_EVERY_LOOKS: Final = 60
+"""Listing all processes of a big machine takes a while, and an engine's seldom change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,9 @@ class EngineProcess(Protocol):
     def kill(self) -> None:
         """End it and its process group (SIGKILL)."""
 
+    async def vitals(self) -> Vitals:
+        """Look at its processes; cheap enough for once a second."""
+
     async def sweep(self) -> Remains:
         """Once it has exited: end all it had started, and wait until that is gone."""
 
@@ -66,23 +73,37 @@ class EngineEffects(Protocol):
     async def probe(self, client: EngineClient, model: ServedModel) -> None:
         """Ask for one token. Raises EngineError."""
 
-    async def doze(self, client: EngineClient) -> None:
-        """Have the engine sleep. Raises EngineError."""
+    async def pulse(self, client: EngineClient, timeout_s: float) -> tuple[float, ...] | None:
+        """The series of its metrics that only its core moves; None where it does not answer."""
 
-    async def rouse(self, client: EngineClient) -> None:
-        """Have the engine wake. Raises EngineError."""
+    async def doze(self, client: EngineClient, level: int) -> None:
+        """Have the engine sleep, after what runs. Raises EngineError."""
+
+    async def rouse(self, client: EngineClient, level: int) -> None:
+        """Have the engine wake from a sleep of this level. Raises EngineError."""
 
     async def pause(self, delay_s: float) -> None:
         """Let time pass."""
 
 
 class SystemEffects:
-    """Real processes and real time."""
+    """Real processes and real time; engines come from `standbys` where one fits."""
+
+    def __init__(self, standbys: StandbyPool | None = None) -> None:
+        self._standbys = standbys
 
     async def spawn(self, plan: LaunchPlan, label: str) -> "SystemProcess":
         # Call on the main thread: an engine dies with the thread that started it.
         private_directory(plan.socket.parent)
         plan.socket.unlink(missing_ok=True)
+        if (standby := self._standbys.take(plan) if self._standbys else None) is not None:
+            try:
+                standby.become(plan, label)
+            except OSError as error:
+                log.warning("a standby is lost: %s", error, extra={"model": label})
+                await standby.end()
+            else:
+                return SystemProcess(standby.process, standby.output, plan.socket, label)
         output = Output(label)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -104,12 +125,24 @@ class SystemEffects:
     async def probe(self, client: EngineClient, model: ServedModel) -> None:
         await client.probe_ready(model.id, model.config.task, PROBE_TIMEOUT_S)
 
-    async def doze(self, client: EngineClient) -> None:
-        # Level 1 keeps the weights in the machine's own memory; what runs is waited for.
-        await _order(client, "/sleep?level=1&mode=wait")
+    async def pulse(self, client: EngineClient, timeout_s: float) -> tuple[float, ...] | None:
+        try:
+            status, page = await client.get("/metrics", timeout_s)
+        except (EngineError, TimeoutError):
+            return None
+        return pulse_of(page) if status == 200 else None
 
-    async def rouse(self, client: EngineClient) -> None:
-        await _order(client, "/wake_up")
+    async def doze(self, client: EngineClient, level: int) -> None:
+        await _order(client, f"/sleep?level={level}&mode=wait")
+
+    async def rouse(self, client: EngineClient, level: int) -> None:
+        if level == 1:
+            await _order(client, "/wake_up")
+            return
+        # The weights' memory is back before they are read into it, the cache's only after.
+        await _order(client, "/wake_up?tags=weights")
+        await _order(client, "/collective_rpc", b'{"method":"reload_weights"}')
+        await _order(client, "/wake_up?tags=kv_cache")
 
     async def pause(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -125,6 +158,8 @@ class SystemProcess:
         self._output = output
         self._socket = socket
         self._label = label
+        self._members: list[int] = []
+        self._looks = 0
 
     @property
     def pid(self) -> int:
@@ -143,6 +178,12 @@ class SystemProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
+    async def vitals(self) -> Vitals:
+        if self._looks % MEMBERS_EVERY_LOOKS == 0:
+            self._members = await asyncio.to_thread(session_members, self.pid)
+        self._looks += 1
+        return vitals_of(self.pid, self._members)
+
     async def sweep(self) -> Remains:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + SWEEP_TIMEOUT_S
@@ -160,10 +201,10 @@ class SystemProcess:
         return Remains(self._output.last_words, self._output.tail, survivors)
 
 
-async def _order(client: EngineClient, path: str) -> None:
+async def _order(client: EngineClient, path: str, body: bytes = b"") -> None:
     try:
         async with asyncio.timeout(ORDER_TIMEOUT_S):
-            connection = await client.post(path, b"")
+            connection = await client.post(path, body)
             try:
                 await connection.read()
             finally:

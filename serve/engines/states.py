@@ -39,6 +39,12 @@ class Policy:
     healthy_s: float = 60.0
     """An engine ready this long has left its past crashes behind."""
     probe_every_s: float = 0.25
+    hang_idle_s: float = 10.0
+    """Within which an engine without work that makes no step is found, and killed."""
+    hang_loaded_s: float = 30.0
+    """The same, with work."""
+    progress_every_s: float = 1.0
+    """Seconds between two looks at a ready engine's progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Lifecycle:
     """Crashes in a row, none of them after a healthy life; the backoff grows with them."""
     restarts: int = 0
     """Processes that replaced a crashed one, ever."""
+    hangs: int = 0
+    """Processes killed because they made no step any more, ever."""
     started_s: float = 0.0
     ready_s: float | None = None
     start_took_s: float | None = None
@@ -69,6 +77,8 @@ class Lifecycle:
     """Why we end the process ourselves, where that counts as its crash."""
     turning: bool = False
     """An order to sleep or to wake has not been answered yet."""
+    sleep_level: int = 1
+    """The level of the present or latest sleep."""
     refusal: str | None = None
     """Why the latest probe was not answered."""
     exit_code: int | None = None

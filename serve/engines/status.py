@@ -15,8 +15,12 @@ class EngineStatus:
     """What others may know of an engine; a snapshot, never changed.
 
     `since_s` is the monotonic time at which it came to be in `state`; `restarts` counts the
-    processes that replaced a crashed one; `next_start_in_s` is given while a backoff runs.
+    processes that replaced a crashed one, `hangs` those that were killed because they made no step;
+    `next_start_in_s` is given while a backoff runs.
     `last_error` may quote the engine's own words: for the operator, not for clients.
+    `turning`: an order to sleep or to wake has not been answered yet. `resting`: it is not ready
+    because nobody needed it, or is being loaded again for one who does. `ready_in_s` is a guess of
+    when it can answer, where that is not now.
     """
 
     model_id: str
@@ -27,6 +31,10 @@ class EngineStatus:
     restarts: int
     last_error: str | None
     next_start_in_s: float | None
+    hangs: int = 0
+    turning: bool = False
+    resting: bool = False
+    ready_in_s: float | None = None
 
 
 def status_of(model_id: str, life: Lifecycle, since_s: float, now_s: float) -> EngineStatus:
@@ -41,6 +49,9 @@ def status_of(model_id: str, life: Lifecycle, since_s: float, now_s: float) -> E
         restarts=life.restarts,
         last_error=life.last_error,
         next_start_in_s=None if until_s is None else max(0.0, until_s - now_s),
+        hangs=life.hangs,
+        turning=life.turning,
+        ready_in_s=None if life.state is State.READY else ready_in_s(life, now_s),
     )
 
 

@@ -10,10 +10,12 @@ from serve.core.clock import Clock
 from serve.core.errors import EngineError, EngineUnavailable, SetupError
 from serve.engines.client import EngineClient
 from serve.engines.events import (
+    Attend,
     Doze,
     Effect,
     Event,
     Exited,
+    Hung,
     Probe,
     Probed,
     Rouse,
@@ -35,8 +37,10 @@ from serve.engines.jobs import Jobs
 from serve.engines.launch import LaunchPlan
 from serve.engines.lifecycle import step
 from serve.engines.process import SWEEP_TIMEOUT_S, EngineEffects, EngineProcess
+from serve.engines.progress import bounds_of
 from serve.engines.states import Lifecycle, Phase, Policy, State, due_s
 from serve.engines.status import EngineStatus, status_of, unavailable
+from serve.engines.vigil import Vigil
 from serve.settings.model import ServedModel
 
 __all__ = ["EngineStatus", "EngineSupervisor"]
@@ -77,8 +81,9 @@ class EngineSupervisor:
         self._clock = clock
         self._grace_s = grace_s
         self._life = Lifecycle(policy or Policy(start_timeout_s=plan.ready_timeout_s))
+        self._bounds = bounds_of(self._life.policy, counts_cpu=plan.computes_on_cpu)
         self._since_s = clock.monotonic_s()
-        # Bounded by who posts: a process has four jobs at most, and a caller waits for its letter.
+        # Bounded by who posts: a process has five jobs at most, and a caller waits for its letter.
         self._mailbox: asyncio.Queue[_Letter] = asyncio.Queue()
         self._process: EngineProcess | None = None
         self._tail: tuple[str, ...] = ()
@@ -88,6 +93,7 @@ class EngineSupervisor:
         self._task: asyncio.Task[None] | None = None
         self._jobs = Jobs(self._post)  # a failure among them is a bug, and fails the supervisor
         self._asking: asyncio.Task[None] | None = None
+        self._attending: asyncio.Task[None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._timer_due_s: float | None = None
         self._on_call = model.load == "on_demand"
@@ -116,9 +122,9 @@ class EngineSupervisor:
         self._on_call = True
         await self._tell(StartWanted())
 
-    async def sleep(self) -> None:
-        """Have a ready engine free its device; the next request wakes it."""
-        await self._tell(SleepWanted())
+    async def sleep(self, level: int = 1) -> None:
+        """Have a ready engine free its device; the next request wakes it (see SleepWanted)."""
+        await self._tell(SleepWanted(level))
 
     async def stop(self, drain_timeout_s: float | None = None) -> None:
         """Want the model no more; returns when its processes are gone.
@@ -153,13 +159,14 @@ class EngineSupervisor:
                     if self._on_call and self._life.state in (State.STOPPED, State.SLEEPING):
                         await self._tell(StartWanted())
                     elif self._life.state in (State.STOPPED, State.FAILED):
-                        raise self._unavailable()
+                        raise self.unavailable()
                     else:
                         await self._changed.wait()
         except TimeoutError:
-            raise self._unavailable() from None
+            raise self.unavailable() from None
 
-    def _unavailable(self) -> EngineUnavailable:
+    def unavailable(self) -> EngineUnavailable:
+        """Why there is no answer now, in words fit for a client."""
         return unavailable(self.model.id, self._life, self._clock.monotonic_s())
 
     # The mailbox
@@ -203,6 +210,9 @@ class EngineSupervisor:
         if self._life != before:
             self._record(before)
             self._publish()
+        if self._life.state is not State.READY and self._attending is not None:
+            self._attending.cancel()
+            self._attending = None
         for effect in effects:
             await self._apply(effect)
         self._arm()
@@ -259,10 +269,12 @@ class EngineSupervisor:
                 await self._spawn(generation)
             case Probe(_, after_s):
                 self._asking = self._jobs.start(self._probe(generation, after_s))
-            case Doze():
-                self._asking = self._jobs.start(self._doze(generation))
-            case Rouse():
-                self._asking = self._jobs.start(self._rouse(generation))
+            case Attend():
+                self._attending = self._jobs.start(self._attend(generation))
+            case Doze(_, level):
+                self._asking = self._jobs.start(self._doze(generation, level))
+            case Rouse(_, level):
+                self._asking = self._jobs.start(self._rouse(generation, level))
             case Send(_, Signal.TERM) if self._process is not None:
                 self._process.terminate()
             case Send(_, Signal.KILL) if self._process is not None:
@@ -300,13 +312,18 @@ class EngineSupervisor:
             error = await _error_of(self._effects.probe(client, self.model))
             self._post(Probed(generation, error))
 
-    async def _doze(self, generation: int) -> None:
-        if (client := self._client) is not None:
-            self._post(Slept(generation, await _error_of(self._effects.doze(client))))
+    async def _attend(self, generation: int) -> None:
+        if (client := self._client) is not None and (process := self._process) is not None:
+            vigil = Vigil(process, client, self.model, self._effects, self._clock, self._bounds)
+            self._post(Hung(generation, await vigil.until_hung()))
 
-    async def _rouse(self, generation: int) -> None:
+    async def _doze(self, generation: int, level: int) -> None:
         if (client := self._client) is not None:
-            self._post(Woke(generation, await _error_of(self._effects.rouse(client))))
+            self._post(Slept(generation, await _error_of(self._effects.doze(client, level))))
+
+    async def _rouse(self, generation: int, level: int) -> None:
+        if (client := self._client) is not None:
+            self._post(Woke(generation, await _error_of(self._effects.rouse(client, level))))
 
     async def _close_client(self) -> None:
         """Have what runs on a dead process end at once, with an error."""
@@ -354,7 +371,7 @@ class EngineSupervisor:
 
     async def _cancel_jobs(self) -> None:
         await self._jobs.cancel()
-        self._timer = self._timer_due_s = self._asking = None
+        self._timer = self._timer_due_s = self._asking = self._attending = None
 
 
 async def _error_of(asking: Coroutine[Any, Any, None]) -> str | None:

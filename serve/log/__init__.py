@@ -67,6 +67,15 @@ def info(logger: str, message: str, fields: dict[str, Any]) -> None:
         os.write(2, orjson.dumps(line, default=str) + b"\n")
 
 
+def set_level(level: str) -> None:
+    """Write records of `level` and above from now on; the form stays."""
+    global _direct  # noqa: PLW0603 - as in `configure`
+    root = logging.getLogger()
+    as_json = any(isinstance(one.formatter, JsonFormatter) for one in root.handlers)
+    _direct = as_json and logging.getLevelName(level.upper()) <= logging.INFO
+    root.setLevel(level.upper())
+
+
 def configure(level: str, form: Literal["json", "console"]) -> None:
     """Send every record of `level` and above to stderr in this form."""
     global _direct  # noqa: PLW0603 - logging itself is configured once a process, too

@@ -1,5 +1,6 @@
 """The `inhouse_*` series; docs/metrics.md defines them."""
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -19,6 +20,8 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
+        self.waiting_now: Callable[[], Mapping[str, int]] = dict
+        """Who tells how many requests wait for each model; asked at each scrape."""
         self.requests = Counter(
             "inhouse_requests",
             "Requests by how they ended.",
@@ -53,6 +56,37 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.engine_hangs = Counter(
+            "inhouse_engine_hangs",
+            "Engine processes killed because they made no step any more.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.model_loads = Counter(
+            "inhouse_model_loads",
+            "Engines that came to answer because a request or an operator wanted them.",
+            ["model", "how"],
+            registry=self.registry,
+        )
+        self.model_evictions = Counter(
+            "inhouse_model_evictions",
+            "Engines put out for lack of memory or of requests.",
+            ["model", "how"],
+            registry=self.registry,
+        )
+        self.model_load_seconds = Histogram(
+            "inhouse_model_load_seconds",
+            "From the order to load or wake an engine until it answers.",
+            ["model", "how"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.model_waiting = Gauge(
+            "inhouse_model_waiting_requests",
+            "Requests that wait for an engine to be loaded or woken.",
+            ["model"],
+            registry=self.registry,
+        )
         build = Gauge("inhouse_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version).set(1)
 
@@ -69,6 +103,18 @@ class Metrics:
         for name in ENGINE_STATES:
             self.engine_state.labels(model_id, name).set(1 if name == state else 0)
 
+    def model_loaded(self, model_id: str, verb: str, took_s: float) -> None:
+        """See `serve.engines.portfolio.Observer`."""
+        self.model_loads.labels(model_id, verb).inc()
+        self.model_load_seconds.labels(model_id, verb).observe(took_s)
+
+    def model_evicted(self, model_id: str, verb: str) -> None:
+        """See `serve.engines.portfolio.Observer`."""
+        self.model_evictions.labels(model_id, verb).inc()
+
     def exposition(self) -> bytes:
         """Text exposition format 0.0.4."""
+        self.model_waiting.clear()
+        for model_id, count in self.waiting_now().items():
+            self.model_waiting.labels(model_id).set(count)
         return generate_latest(self.registry)

@@ -13,11 +13,14 @@ _FAMILY_SUFFIXES: Final = ("_bucket", "_count", "_sum", "_created", "_total", "_
 def reexport(pages: Mapping[str, str]) -> str:
     """Join the pages of several engines (model id → exposition text) into one.
 
-    Every sample gains `model="<id>"`; comments other than HELP and TYPE are dropped.
+    Every sample gains `model="<id>"`, and of an `<id>#<number>` also `replica="<number>"`;
+    comments other than HELP and TYPE are dropped.
     """
     comments: dict[str, dict[str, str]] = {}
     samples: dict[str, list[str]] = {}
-    for model_id, page in pages.items():
+    for key, page in pages.items():
+        model_id, _, replica = key.partition("#")
+        label = f'model="{model_id}"' + (f',replica="{replica}"' if replica else "")
         for line in page.split("\n"):
             if line.startswith("# "):
                 _, kind, name, *_ = (*line.split(" ", 3), "", "")
@@ -25,7 +28,7 @@ def reexport(pages: Mapping[str, str]) -> str:
                     comments.setdefault(name, {}).setdefault(kind, line)
                     samples.setdefault(name, [])
             elif line and not line.startswith("#"):
-                samples.setdefault(_family(line, comments), []).append(_label(line, model_id))
+                samples.setdefault(_family(line, comments), []).append(_label(line, label))
     out: list[str] = []
     for name, lines in samples.items():
         if lines:
@@ -44,9 +47,9 @@ def _family(line: str, known: Mapping[str, object]) -> str:
     return name
 
 
-def _label(line: str, model_id: str) -> str:
+def _label(line: str, label: str) -> str:
     name, brace, rest = line.partition("{")
     if brace and " " not in name:
-        return f'{name}{{model="{model_id}",{rest}'
+        return f"{name}{{{label},{rest}"
     name, _, rest = line.partition(" ")
-    return f'{name}{{model="{model_id}"}} {rest}'
+    return f"{name}{{{label}}} {rest}"

@@ -40,6 +40,9 @@ _SET_BY: Final[dict[str, str]] = {
     "quantization": "quantization",
     "max-num-seqs": "max_streams",
     "override-generation-config": "sampling",
+    "enable-lora": "adapters or adapter_dir",
+    "max-loras": "adapter_slots",
+    "max-lora-rank": "adapter_rank_max",
     "runner": "task",
     "convert": "task",
     "log-level": "the site's log.level",
@@ -67,7 +70,7 @@ _REFUSED: Final[dict[str, tuple[str, ...]]] = {
     _WEIGHTS: (
         "tokenizer", "tokenizer-revision", "revision", "hf-config-path", "config-format",
         "load-format", "model-loader-extra-config", "download-dir", "ignore-patterns",
-        "hf-token", "lora-modules", "enable-lora", "default-mm-loras", "speculative-config",
+        "hf-token", "lora-modules", "default-mm-loras", "speculative-config",
         "spec-method", "spec-model", "spec-tokens", "weight-transfer-config",
         "allow-deprecated-quantization", "engram-config",
     ),

@@ -23,7 +23,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from serve.core.errors import SettingsError, SetupError
-from serve.settings.model import IN_WORDS, Frozen
+from serve.settings.terms import IN_WORDS, Frozen
 from serve.settings.tree import Node, Problem, read, refuse
 from serve.settings.validation import validated
 

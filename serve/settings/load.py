@@ -4,16 +4,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from serve.core.errors import SettingsError
-from serve.settings.consistency import Conflict, of_door, of_models
-from serve.settings.model import ModelConfig, ServedModel, Source
+from serve.settings.consistency import Conflict, of_door, of_models, of_routes
+from serve.settings.model import ModelConfig, ServedModel
 from serve.settings.site import ModelUse, Site, SiteFile
-from serve.settings.tree import Node, Place, Problem, read, refuse
+from serve.settings.terms import Frozen
+from serve.settings.tree import Node, Place, Problem, decode, raw_of, refuse
 from serve.settings.validation import unknown_key, validated
 
-_UNCHANGED: Final = ("site", "listen", "engine_defaults", "limits", "log")
+_UNCHANGED: Final = (
+    "site", "listen", "engine_defaults", "limits", "memory", "routes", "reload", "log",
+)  # fmt: skip
 
 
 def load_site(path: Path, *, env: Mapping[str, str] = os.environ) -> Site:
@@ -25,14 +28,28 @@ def load_site(path: Path, *, env: Mapping[str, str] = os.environ) -> Site:
     return _Loading(path, env).site()
 
 
+def load_files(
+    path: Path, *, env: Mapping[str, str] = os.environ, given: Mapping[Path, bytes] | None = None
+) -> tuple[Site, dict[Path, bytes]]:
+    """As `load_site`, and the bytes of each settings file that was read, by path.
+
+    Each file is read once, so these are the bytes that the site was made of. With `given` they
+    are taken in place of the files.
+    """
+    loading = _Loading(path, env, given or {})
+    return loading.site(), loading.texts
+
+
 @dataclass
 class _Loading:
     path: Path
     env: Mapping[str, str]
+    given: Mapping[Path, bytes] = field(default_factory=dict)
+    texts: dict[Path, bytes] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def site(self) -> Site:
-        top = read(self.path, self.env, self.problems)
+        top = self._read(self.path)
         written = validated(SiteFile, top, self.problems) if top is not None else None
         root = self._root(written.root) if written is not None else Path()
         if top is not None:
@@ -42,12 +59,21 @@ class _Loading:
         assert written is not None  # or it had left a problem
         var_dir = _placed(written.var_dir, root, self.env)
         keys_file = _placed(written.auth.keys_file, var_dir, self.env)
+        socket = _placed(written.admin.socket, var_dir, self.env)
         return Site(
             models=tuple(_resolved(model, root, self.env) for model in models),
             var_dir=var_dir,
             auth=written.auth.model_copy(update={"keys_file": keys_file}),
+            admin=written.admin.model_copy(update={"socket": socket}),
             **{name: getattr(written, name) for name in _UNCHANGED},
         )
+
+    def _read(self, path: Path) -> Node | None:
+        raw = self.given[path] if path in self.given else raw_of(path, self.problems)
+        if raw is None:
+            return None
+        self.texts[path] = raw
+        return decode(raw, str(path), self.env, self.problems)
 
     def _root(self, root: Path) -> Path:
         try:
@@ -94,13 +120,14 @@ class _Loading:
     def _model_file(self, name: str, at: Node, folder: Path) -> Node | None:
         file = folder / f"{name}.yaml"
         try:
-            text = None if file.is_file() else _absent(name, folder)
+            there = file in self.given or file.is_file()
+            text = None if there else _absent(name, folder)
         except OSError as error:
             text = f"model files in {folder} cannot be read: {error.strerror}"
         if text is not None:
             self.problems.append(Problem(at.file, at.line, text))
             return None
-        node = read(file, self.env, self.problems)
+        node = self._read(file)
         if node is not None and not isinstance(node.value, dict):
             text = "a model file is a mapping that begins with name:"
             self.problems.append(Problem(node.file, node.line, text))
@@ -116,6 +143,8 @@ class _Loading:
             conflicts += of_door(listen.loopback, written.auth.mode, listen.host)
         if len(models) == len(top.nearest(("models",)).elements()):
             conflicts += of_models(models)
+            if written is not None:
+                conflicts += of_routes(written.routes, models)
         for place, text in conflicts:
             at = top.nearest(place)
             self.problems.append(Problem(at.file, at.line, text))
@@ -133,14 +162,27 @@ def _placed(path: Path, start: Path, env: Mapping[str, str]) -> Path:
     return start / path
 
 
+_Section = TypeVar("_Section", bound=Frozen)
+
+
 def _resolved(model: ServedModel, root: Path, env: Mapping[str, str]) -> ServedModel:
     """The same model with absolute paths."""
-    config = model.config
-    paths: dict[str, Path | Source] = {
-        name: _placed(path, root, env)
-        for name in ("chat_template", "harmony_vocab")
-        if (path := getattr(config, name)) is not None
-    }
-    place = _placed(config.source.path, root, env)
-    paths["source"] = config.source.model_copy(update={"path": place})
-    return model.model_copy(update={"config": config.model_copy(update=paths)})
+
+    def placed(one: _Section, *names: str) -> _Section:
+        paths = {
+            name: _placed(path, root, env)
+            for name in names
+            if (path := getattr(one, name)) is not None
+        }
+        return one.model_copy(update=paths)
+
+    config = placed(model.config, "chat_template", "harmony_vocab", "adapter_dir")
+    config = config.model_copy(
+        update={
+            "source": placed(config.source, "path"),
+            "adapters": tuple(placed(one, "path") for one in config.adapters),
+            "evals": tuple(placed(one, "path") for one in config.evals),
+        }
+    )
+    remote = model.engine and placed(model.engine, "key_file", "ca_file")
+    return model.model_copy(update={"config": config, "engine": remote})

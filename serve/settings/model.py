@@ -2,50 +2,25 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from serve.settings.adapter import ADAPTER_SLOTS_MAX, Adapter, AdapterRank
 from serve.settings.engine_args import EngineArg, EngineArgName
+from serve.settings.evals import EvalSet
+from serve.settings.names import Entry, names_of
+from serve.settings.remote import Remote
+from serve.settings.terms import DeviceIndex, Digest, EngineName, Frozen, ModelName
 
 __all__ = [
-    "GPU_FRACTION_MAX", "IN_WORDS", "Digest", "EngineArg", "Frozen", "ModelConfig", "ModelName",
-    "Parallel", "Placement", "Sampling", "ServedModel", "Source",
+    "GPU_FRACTION_MAX", "EngineArg", "ModelConfig", "Parallel", "Placement", "Sampling",
+    "ServedModel", "Source",
 ]  # fmt: skip
 
 GPU_FRACTION_MAX: Final = 0.95
 """The most of one GPU's memory that engines may take; the driver and CUDA graphs need the rest."""
-
-IN_WORDS: Final = "x-in-words"
-"""Key of our own in the schemas: what a pattern means to a person. Not published."""
-
-
-def _text(pattern: str, in_words: str) -> Any:
-    """Metadata of text that must match a pattern, which errors and docs give in words."""
-    return Field(pattern=pattern, json_schema_extra={IN_WORDS: in_words})
-
-
-ModelName = Annotated[
-    str,
-    _text(
-        r"^[a-z0-9][a-z0-9._-]{0,63}$",
-        "a name of up to 64 lower-case letters, digits and `.`, `_`, `-`",
-    ),
-]
-Digest = Annotated[
-    str, _text(r"^sha256:[0-9a-f]{64}$", "`sha256:` and 64 hexadecimal digits in lower case")
-]
-EngineName = Annotated[
-    str, _text(r"^[a-z0-9][a-z0-9_.-]{0,63}$", "a name that this version of vLLM knows")
-]
-DeviceIndex = Annotated[int, Field(ge=0, le=63)]
-
-
-class Frozen(BaseModel):
-    """Base of all settings: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Source(Frozen):
@@ -180,6 +155,31 @@ class ModelConfig(Frozen):
         default=Sampling(),
         description="What a request that does not say otherwise is sampled with.",
     )
+    adapters: tuple[Adapter, ...] = Field(
+        default=(),
+        max_length=256,
+        description="LoRA adapters of this model, each served as `name:adapter`.",
+    )
+    adapter_dir: Path | None = Field(
+        default=None,
+        description="Folder of more adapters, one folder each, that may come and go while the "
+        "model is served. Relative to `root`.",
+    )
+    adapter_slots: int = Field(
+        default=4,
+        ge=1,
+        le=ADAPTER_SLOTS_MAX,
+        description="Adapters that one step of the engine may mix (`--max-loras`).",
+    )
+    adapter_rank_max: AdapterRank = Field(
+        default=16, description="Largest rank of an adapter (`--max-lora-rank`)."
+    )
+    evals: tuple[EvalSet, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Questions that a new engine must answer well enough before it is given "
+        "requests.",
+    )
     engine_args: dict[EngineArgName, EngineArg] = Field(
         default_factory=dict,
         description="More vLLM flags, by long name without dashes in front; `true` and `false` "
@@ -206,6 +206,29 @@ class Placement(Frozen):
         "`name-YYYY-MM-DD`, and answers carry that name.",
     )
     aliases: tuple[ModelName, ...] = Field(default=(), description="More names for the model.")
+    deprecated: date | None = Field(
+        default=None,
+        description="Date from which clients should no longer build on this model, YYYY-MM-DD.",
+    )
+    sunset: date | None = Field(
+        default=None,
+        description="Date from which the site may no longer serve it, YYYY-MM-DD.",
+    )
+    replaced_by: ModelName | None = Field(
+        default=None, description="What a client of a deprecated model should ask for instead."
+    )
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Engines that serve this model beside each other, each with memory of its "
+        "own; a conversation returns to the one that has it cached.",
+    )
+    engine: Remote | None = Field(
+        default=None,
+        description="A server elsewhere that answers for this model; without it an engine is "
+        "started here.",
+    )
     load: Literal["startup", "on_demand"] = Field(
         default="startup",
         description="When its engine starts: with the server, or when first asked for.",
@@ -214,7 +237,8 @@ class Placement(Frozen):
     idle_sleep_s: float | None = Field(
         default=None,
         gt=0,
-        description="Seconds without a request after which the engine may sleep.",
+        description="Seconds without a request after which the engine gives its memory back: it "
+        "sleeps where it can, else it is stopped.",
     )
 
 
@@ -228,11 +252,23 @@ class ServedModel(Placement):
     config: ModelConfig
 
     @property
+    def entry(self) -> Entry:
+        """What it is called."""
+        return Entry(self.config.name, self.snapshot, self.aliases)
+
+    @property
     def id(self) -> str:
-        name = self.config.name
-        return f"{name}-{self.snapshot.isoformat()}" if self.snapshot else name
+        return self.entry.pin
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name a client may ask for, the pinned id first."""
-        return tuple(dict.fromkeys((self.id, self.config.name, *self.aliases)))
+        """Every name that it claims, the pinned id first; a newer snapshot may have the plain one.
+
+        See `serve.settings.names` for who has which.
+        """
+        return names_of([self.entry])[0]
+
+    @property
+    def adaptable(self) -> bool:
+        """Whether its engine may be given adapters."""
+        return bool(self.config.adapters) or self.config.adapter_dir is not None

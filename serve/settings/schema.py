@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from serve.settings.model import IN_WORDS, ModelConfig
+from serve.settings.model import ModelConfig
 from serve.settings.site import ModelUse, SiteFile
+from serve.settings.terms import IN_WORDS
 from serve.settings.tree import Place
 
 JSONSchema = dict[str, Any]
@@ -160,13 +161,17 @@ def _rows(
         if key in skip:
             continue
         resolved = of.resolved(one)
-        if "properties" in resolved:
+        if "properties" in resolved and "anyOf" not in one:
             yield from _rows(of, (*place, key), f"{under}{key}.")
             continue
         required = key in schema.get("required", ())
         meaning = str(resolved.get("description", "")).replace("|", "\\|")
         words = in_words(one, of).replace("|", "\\|")
         yield f"`{under}{key}`", words, "required" if required else _default(one), meaning
+        if "properties" in resolved:  # a section that may be left out has a row of its own
+            yield from _rows(of, (*place, key), f"{under}{key}.")
+        if "properties" in of.resolved(resolved.get("items", {})):
+            yield from _rows(of, (*place, key, 0), f"{under}{key}[].")
 
 
 def _default(schema: JSONSchema) -> str:

@@ -1,13 +1,15 @@
 """The site file: everything one installation serves, and its bounds."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from serve.settings.consistency import of_door, of_models
-from serve.settings.model import IN_WORDS, Frozen, ModelName, Placement, ServedModel
+from serve.settings.consistency import of_door, of_models, of_routes
+from serve.settings.model import Placement, ServedModel
+from serve.settings.operation import Admin, Memory, Reload
+from serve.settings.routes import Route
+from serve.settings.terms import IN_WORDS, Frozen, ModelName, is_loopback
 
 Host = Annotated[
     str,
@@ -30,12 +32,7 @@ class Listen(Frozen):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the door; no name is looked up."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
 
 class Auth(Frozen):
@@ -68,6 +65,12 @@ class Limits(Frozen):
         description="Seconds that a request waits for a model that starts or restarts before it "
         "is refused (503).",
     )
+    waiting_requests: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        description="Requests that may wait for one model to be loaded; more are refused (503).",
+    )
     choices: int = Field(default=16, ge=1, le=128, description="Largest `n` of one request.")
     prompts: int = Field(
         default=128,
@@ -98,6 +101,33 @@ class EngineDefaults(Frozen):
         le=86_400,
         description="Seconds that running requests have when the server stops.",
     )
+    standby: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="Processes that wait with everything imported, to become the next engine "
+        "that starts. Each holds about 0.6 GiB; none by default.",
+    )
+    hang_idle_s: float = Field(
+        default=10,
+        ge=1,
+        le=86_400,
+        description="Seconds within which an idle engine that makes no step is found and "
+        "replaced, whatever its health route says.",
+    )
+    hang_loaded_s: float = Field(
+        default=30,
+        ge=1,
+        le=86_400,
+        description="The same for an engine with requests. A long prompt is no hang.",
+    )
+    progress_every_s: float = Field(
+        default=1,
+        ge=0.1,
+        le=60,
+        description="Seconds between two looks at an engine's progress; at most a fifth of the "
+        "shorter of the two bounds above.",
+    )
 
 
 class Log(Frozen):
@@ -125,6 +155,14 @@ class _Common(Frozen):
     limits: Limits = Field(
         default=Limits(), description="Bounds on what one request, and all together, may take."
     )
+    memory: Memory = Field(default=Memory(), description="What engines may take.")
+    routes: tuple[Route, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Names that pick a model by what a request asks; answers say what was chosen.",
+    )
+    admin: Admin = Field(default=Admin(), description="The operator's own door.")
+    reload: Reload = Field(default=Reload(), description="When a changed file is applied.")
     log: Log = Field(default=Log(), description="What the server logs.")
     var_dir: Path = Field(
         default=Path("var"),
@@ -164,6 +202,7 @@ class Site(_Common):
         wrong = [
             *of_door(self.listen.loopback, self.auth.mode, self.listen.host),
             *of_models(self.models),
+            *of_routes(self.routes, self.models),
         ]
         if wrong:
             raise ValueError("; ".join(conflict.text for conflict in wrong))

@@ -8,6 +8,8 @@ from serve.core.errors import SettingsError
 from serve.settings.keys import load_keys
 from serve.settings.load import load_site
 from serve.settings.model import ModelConfig, ServedModel
+from serve.settings.names import names_of, pinned
+from serve.settings.routes import Route
 from serve.settings.site import Site
 
 
@@ -23,8 +25,9 @@ def check_site(path: Path, *, env: Mapping[str, str] = os.environ) -> list[str]:
         f"listen    http://{_host(site)}:{site.listen.port}",
         f"keys      {_keys(site)}",
     ]
-    for model in site.models:
-        lines += _model_lines(model)
+    for model, names in zip(site.models, names_of([m.entry for m in site.models]), strict=True):
+        lines += _model_lines(model, names)
+    lines += [f"route     {route.name} → {_targets(route)}" for route in site.routes]
     return lines
 
 
@@ -42,6 +45,9 @@ def _missing(config: ModelConfig) -> Iterator[str]:
         yield f"no folder {folder}; put the model there, or set source.path"
     elif not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         yield f"{folder} is no model: it needs config.json and *.safetensors"
+    for adapter in config.adapters:
+        if not adapter.path.is_dir():
+            yield f"no adapter {adapter.path}"
     if config.chat_template is not None and not config.chat_template.is_file():
         yield f"no chat template {config.chat_template}"
     if config.harmony_vocab is not None:
@@ -50,9 +56,14 @@ def _missing(config: ModelConfig) -> Iterator[str]:
             yield f"no {vocabulary}; copy it from a machine that has it"
 
 
-def _model_lines(model: ServedModel) -> list[str]:
+def _targets(route: Route) -> str:
+    rules = [f"{rule.model} ({rule.name})" for rule in route.rules]
+    return ", ".join([*rules, f"{route.otherwise} (otherwise)"])
+
+
+def _model_lines(model: ServedModel, answers_to: tuple[str, ...]) -> list[str]:
     config = model.config
-    names = ", ".join(name for name in model.names if name != model.id)
+    names = ", ".join(answers_to[1:])
     where = "" if config.devices is None else f", GPU {', '.join(map(str, config.devices))}"
     lines = [
         f"model     {model.id}" + (f" (also {names})" if names else ""),
@@ -65,7 +76,20 @@ def _model_lines(model: ServedModel) -> list[str]:
     else:
         checked = "digest to be checked at load" if config.source.digest else "no digest given"
         lines.append(f"          weights found in {config.source.path} ({checked})")
+    lines += [f"          {one}" for one in _more(model)]
     return lines
+
+
+def _more(model: ServedModel) -> Iterator[str]:
+    config = model.config
+    if model.deprecated is not None:
+        instead = f"; use {model.replaced_by}" if model.replaced_by else ""
+        yield f"deprecated from {model.deprecated}{instead}"
+    if config.adapters:
+        pins = ", ".join(pinned(one.name, one.snapshot) for one in config.adapters)
+        yield f"adapters {pins}, checked when the server starts"
+    if config.adapter_dir is not None:
+        yield f"adapters found in {config.adapter_dir}"
 
 
 def _host(site: Site) -> str:

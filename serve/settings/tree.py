@@ -104,6 +104,12 @@ class Node:
 
 def read(path: Path, env: Mapping[str, str], problems: list[Problem]) -> Node | None:
     """The tree of one settings file; None where it cannot be read, which `problems` then says."""
+    raw = raw_of(path, problems)
+    return None if raw is None else decode(raw, str(path), env, problems)
+
+
+def raw_of(path: Path, problems: list[Problem]) -> bytes | None:
+    """The bytes of one settings file; None where it cannot be read, which `problems` then says."""
     file = str(path)
     try:
         with path.open("rb") as opened:
@@ -115,6 +121,11 @@ def read(path: Path, env: Mapping[str, str], problems: list[Problem]) -> Node | 
     if len(raw) > FILE_KIB_MAX * 1024:
         problems.append(Problem(file, 0, f"larger than {FILE_KIB_MAX} KiB; not a settings file"))
         return None
+    return raw
+
+
+def decode(raw: bytes, file: str, env: Mapping[str, str], problems: list[Problem]) -> Node | None:
+    """The tree of a file's bytes; None where they are none, which `problems` then says."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

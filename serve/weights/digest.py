@@ -66,14 +66,38 @@ def write_manifest(directory: Path, progress: Progress | None = None) -> str:
     return digest
 
 
-def verify(directory: Path, expected: str, progress: Progress | None = None) -> None:
-    """Check every byte against the expected digest; raises SettingsError naming what differs."""
+def manifest_digest(directory: Path) -> str | None:
+    """The digest that a directory's manifest tells of, None where it has no manifest.
+
+    Raises SettingsError where it has one that cannot be read.
+    """
+    path = directory / MANIFEST
+    if not path.exists():
+        return None
+    manifest = _json(path)
+    digest = manifest.get("digest") if isinstance(manifest, dict) else None
+    if not isinstance(digest, str):
+        raise SettingsError(f"{path}: tells of no digest; run `inhouse digest {directory}` again")
+    return digest
+
+
+def verify(
+    directory: Path,
+    expected: str,
+    progress: Progress | None = None,
+    *,
+    renew: str = "set source.digest",
+) -> None:
+    """Check every byte against the expected digest; raises SettingsError naming what differs.
+
+    `renew` says what to do where they were changed on purpose.
+    """
     found = digests_of(directory, progress)
     if combined(found) == expected:
         return
     raise SettingsError(
         f"{directory}: digest mismatch: expected {expected}, found {combined(found)}"
-        f"{_difference(directory, found, expected)}. Restore the files, or set source.digest "
+        f"{_difference(directory, found, expected)}. Restore the files, or {renew} "
         "if you changed them on purpose"
     )
 
@@ -91,7 +115,7 @@ def inspect(directory: Path) -> None:
         )
     root = directory.resolve()
     for path in directory.rglob("*"):
-        _refuse_file(path, root)
+        refuse_unsafe(path, root)
     if not any(directory.glob("*.safetensors")):
         raise SettingsError(f"{directory}: no *.safetensors file here")
     for path in directory.rglob("*config.json"):
@@ -100,7 +124,7 @@ def inspect(directory: Path) -> None:
     _refuse_missing_shards(directory)
 
 
-def _refuse_file(path: Path, root: Path) -> None:
+def refuse_unsafe(path: Path, root: Path) -> None:
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         raise SettingsError(
             f"{path}: a link that leaves the model's directory is refused; copy the file itself "

@@ -12,15 +12,19 @@ import pytest
 from serve.core.errors import EngineError, EngineUnavailable
 from serve.engines import client as module
 from serve.engines.client import ConnectionLost, EngineClient
-from serve.engines.fake import FakeProtocol, Knobs
+from serve.engines.fake import FakeEngine, FakeProtocol, Knobs
 
 
 @pytest.fixture
-async def socket(tmp_path: Path) -> AsyncIterator[Path]:
+def engine() -> FakeEngine:
+    return FakeEngine(Knobs(model="m", tokens=4))
+
+
+@pytest.fixture
+async def socket(tmp_path: Path, engine: FakeEngine) -> AsyncIterator[Path]:
     path = tmp_path / "engine.sock"
-    knobs = Knobs(model="m", tokens=4)
     server = await asyncio.get_running_loop().create_unix_server(
-        lambda: FakeProtocol(knobs), str(path)
+        lambda: FakeProtocol(engine), str(path)
     )
     yield path
     server.close()
@@ -65,16 +69,16 @@ async def test_a_stream_arrives_in_pieces(client: EngineClient) -> None:
     assert client._idle == [connection]
 
 
-async def test_an_answer_left_unread_is_cancelled(client: EngineClient) -> None:
+async def test_an_answer_left_unread_is_cancelled(client: EngineClient, engine: FakeEngine) -> None:
     connection = await client.post("/v1/chat/completions", body("fake:hang@2", stream=True))
     assert await connection.next_bytes()
-    running = FakeProtocol.running
+    running = engine.running
     client.release(connection)
     for _ in range(100):
-        if FakeProtocol.running < running:
+        if engine.running < running:
             break
         await asyncio.sleep(0.01)
-    assert FakeProtocol.running == running - 1
+    assert engine.running == running - 1
     assert client._idle == []
 
 
@@ -120,9 +124,9 @@ async def test_probe(client: EngineClient, tmp_path: Path) -> None:
 
 async def test_a_probe_that_hangs_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "slow.sock"
-    knobs = Knobs(model="m", ttft_ms=60_000)
+    engine = FakeEngine(Knobs(model="m", ttft_ms=60_000))
     server = await asyncio.get_running_loop().create_unix_server(
-        lambda: FakeProtocol(knobs), str(path)
+        lambda: FakeProtocol(engine), str(path)
     )
     slow = EngineClient(path)
     with pytest.raises(EngineError, match=r"0\.05 s"):
@@ -148,3 +152,19 @@ async def test_a_slow_consumer_stops_the_engine(
                 size += len(piece)
     assert size > 20000 * 100
     client.release(connection)
+
+
+async def test_pieces_of_good_answers_are_counted_and_nothing_else(client: EngineClient) -> None:
+    assert (client.received, client.waiting) == (0, 0)
+    connection = await client.post("/v1/chat/completions", body("fake:hang@2", stream=True))
+    await connection.next_bytes()
+    assert client.received >= 1
+    assert client.waiting == 1
+    client.release(connection)
+    assert client.waiting == 0
+    before = client.received
+    await client.get("/metrics", 5)
+    await ask(client, body("fake:status=400"))
+    assert client.received == before
+    await ask(client, body())
+    assert client.received > before

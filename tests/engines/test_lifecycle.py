@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.engines.events import (
+    Attend,
     Doze,
     Effect,
     Event,
     Exited,
+    Hung,
     Probe,
     Probed,
     Rouse,
@@ -78,7 +80,7 @@ def test_a_refused_probe_is_repeated_and_an_answered_one_makes_ready() -> None:
     engine.later(42).on(Probed(1, None))
     assert engine.life.state is State.READY
     assert engine.life.start_took_s == 42
-    assert engine.effects == ()
+    assert engine.effects == (Attend(1),)
 
 
 def test_starting_what_runs_changes_nothing() -> None:
@@ -258,6 +260,24 @@ def test_an_engine_that_cannot_be_woken_is_replaced() -> None:
     assert engine.crash(-9, "").life.last_error == "could not be woken: 500"
 
 
+def test_a_hung_engine_is_killed_and_counts_as_a_crash() -> None:
+    engine = ready().later(100).on(Hung(1, "hung: idle"))
+    assert (engine.life.state, engine.effects) == (State.STARTING, (Send(1, Signal.KILL),))
+    assert engine.on(Hung(1, "hung: idle")).effects == (), "killed already"
+    engine.crash(-9, "INFO: all is well")
+    assert engine.life.last_error == "hung: idle: INFO: all is well"
+    assert (engine.life.hangs, engine.life.crashes) == (1, 1)
+    assert engine.life.backoff_until_s == engine.now_s + 1
+
+
+@pytest.mark.parametrize("wish", [StopWanted(30), SleepWanted()])
+def test_a_hang_of_an_engine_that_is_no_longer_ready_changes_nothing(wish: Event) -> None:
+    engine = ready().on(wish)
+    before = engine.life
+    assert engine.on(Hung(1, "hung")).life == before
+    assert engine.effects == ()
+
+
 def test_survivors_are_fatal() -> None:
     engine = ready().on(Exited(1, -9), Swept(1, "", survivors=2))
     assert engine.life.state is State.FAILED
@@ -291,6 +311,7 @@ OF_THE_LIVING: list[Event] = [
     *(Exited(NOW, code) for code in (-9, 0, 1, EXIT_CONFIGURATION)),
     *(Slept(NOW, error) for error in (None, None, "refused")),
     *(Woke(NOW, error) for error in (None, None, "refused")),
+    Hung(NOW, "hung"),
     Spawned(NOW, 4711),
     SpawnFailed(NOW, "no"),
 ]

@@ -199,9 +199,9 @@ def test_orders_that_an_engine_does_not_know_are_errors(tmp_path: Path) -> None:
 
         server = await asyncio.start_unix_server(answer, tmp_path / "s")
         client, effects = EngineClient(tmp_path / "s"), SystemEffects()
-        await effects.doze(client)
+        await effects.doze(client, 1)
         with pytest.raises(EngineError, match="/wake_up was answered 404"):
-            await effects.rouse(client)
+            await effects.rouse(client, 1)
         assert asked == list(answers)
         await client.close()
         server.close()

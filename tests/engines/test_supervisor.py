@@ -13,14 +13,16 @@ import pytest
 
 from serve.core.errors import EngineError, EngineUnavailable
 from serve.engines.client import EngineClient
-from serve.engines.fleet import Fleet
 from serve.engines.launch import LaunchPlan
 from serve.engines.process import Remains
 from serve.engines.states import Policy, State
 from serve.engines.supervisor import EngineSupervisor
+from serve.engines.vitals import Vitals
 from serve.settings.model import ModelConfig, ServedModel, Source
 
 LONG_S = 3600.0
+SELDOM = Policy(start_timeout_s=900, hang_idle_s=200, hang_loaded_s=600, progress_every_s=20)
+"""Looks at progress seldom, for stories of hours."""
 
 
 class World:
@@ -37,6 +39,7 @@ class World:
         self.on_order: Callable[[str], None] = lambda _: None
         self.deaf = False
         self.words = "boom"
+        self.vitals = Vitals(0.0, frozen=False)
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
@@ -81,13 +84,17 @@ class World:
         await asyncio.sleep(0)
         self.on_probe()
 
-    async def doze(self, client: EngineClient) -> None:
+    async def pulse(self, client: EngineClient, timeout_s: float) -> tuple[float, ...] | None:
         await asyncio.sleep(0)
-        self.on_order("doze")
+        return None
 
-    async def rouse(self, client: EngineClient) -> None:
+    async def doze(self, client: EngineClient, level: int) -> None:
         await asyncio.sleep(0)
-        self.on_order("rouse")
+        self.on_order(f"doze {level}")
+
+    async def rouse(self, client: EngineClient, level: int) -> None:
+        await asyncio.sleep(0)
+        self.on_order(f"rouse {level}")
 
 
 class FakeProcess:
@@ -116,6 +123,9 @@ class FakeProcess:
         self.signals.append("kill")
         self.die(-9)
 
+    async def vitals(self) -> Vitals:
+        return self.world.vitals
+
     async def sweep(self) -> Remains:
         assert self._code.done()
         await asyncio.sleep(0)
@@ -136,9 +146,11 @@ def model(name: str = "small", **placement: Any) -> ServedModel:
     return ServedModel(config=config, **placement)
 
 
-def supervisor(world: World, served: ServedModel | None = None) -> EngineSupervisor:
+def supervisor(
+    world: World, served: ServedModel | None = None, policy: Policy | None = None
+) -> EngineSupervisor:
     plan = LaunchPlan(("engine",), {}, Path("engine.sock"), Path(), 900.0)
-    return EngineSupervisor(served or model(), plan, world, world, 30.0)
+    return EngineSupervisor(served or model(), plan, world, world, 30.0, policy=policy)
 
 
 def refuse() -> None:
@@ -373,17 +385,18 @@ def test_the_wait_ends_with_an_honest_time_to_ask_again() -> None:
     play(story)
 
 
-def test_a_sleeping_engine_is_woken_by_who_waits_for_it() -> None:
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_sleeping_engine_is_woken_by_who_waits_for_it(level: int) -> None:
     async def story(world: World, engine: EngineSupervisor) -> None:
         orders: list[str] = []
         world.on_order = orders.append
         await begin(world, engine)
-        await engine.sleep()
+        await engine.sleep(level)
         await settle()
         assert engine.status.state is State.SLEEPING
         assert engine.client is None
         await asyncio.gather(engine.wait_ready(LONG_S), world.pass_time(1))
-        assert orders == ["doze", "rouse"]
+        assert orders == [f"doze {level}", f"rouse {level}"]
         assert len(world.spawned) == 1
 
     play(story)
@@ -493,6 +506,77 @@ def test_words_of_an_engine_that_has_served_are_not_all_logged(
     assert all(crash["model"] == "small" for crash in crashes)
 
 
+# Hangs
+
+
+async def silence(world: World) -> None:
+    """From now on no probe is answered."""
+    probe = world.probe
+
+    async def unanswered(client: EngineClient, model: ServedModel) -> None:
+        await world.pause(LONG_S)
+
+    world.probe = unanswered  # type: ignore[method-assign]
+    while len(world.spawned) < 2:
+        await world.pass_time(0.5)
+    world.probe = probe  # type: ignore[method-assign]
+
+
+def test_an_idle_engine_that_answers_no_probe_is_replaced_within_ten_seconds() -> None:
+    async def story(world: World, engine: EngineSupervisor) -> None:
+        await begin(world, engine)
+        await world.pass_time(300)
+        assert world.spawned[0].signals == []
+        begun_s = world.now_s
+        await silence(world)
+        assert world.spawned[0].signals == ["kill"]
+        assert world.now_s - begun_s <= 10 + 1, "one second of backoff"
+        assert engine.status.hangs == 1
+        assert (engine.status.last_error or "").startswith("hung: idle, without computing")
+        await world.pass_time(1)
+        assert (engine.status.state, engine.status.restarts) == (State.READY, 1)
+
+    play(story)
+
+
+def test_an_engine_that_refuses_every_probe_is_replaced_and_says_why() -> None:
+    async def story(world: World, engine: EngineSupervisor) -> None:
+        await begin(world, engine)
+        world.on_probe = refuse
+        await world.pass_time(10)
+        assert world.spawned[0].signals == ["kill"]
+        assert "one-token request (no)" in (engine.status.last_error or "")
+
+    play(story)
+
+
+def test_a_sleeping_engine_is_let_sleep() -> None:
+    async def story(world: World, engine: EngineSupervisor) -> None:
+        await begin(world, engine)
+        await engine.sleep()
+        await settle()
+        asked = world.probes
+        world.vitals = Vitals(0.0, frozen=True)
+        await world.pass_time(100)
+        assert world.probes == asked
+        assert world.spawned[0].signals == []
+
+    play(story)
+
+
+def test_the_plan_s_idle_bound_is_the_policy_s() -> None:
+    async def main() -> None:
+        world = World()
+        engine = supervisor(world, policy=SELDOM)
+        await begin(world, engine)
+        begun_s = world.now_s
+        await silence(world)
+        assert 100 < world.now_s - begun_s <= 201
+        await engine.stop()
+
+    asyncio.run(main())
+
+
 # Any order
 
 
@@ -500,7 +584,7 @@ async def chaos(seed: int) -> World:
     """Thirty random turns; the world itself checks that no two processes ever live at once."""
     dice = random.Random(seed)
     world = World()
-    engine = supervisor(world)
+    engine = supervisor(world, policy=SELDOM)
     callers: set[asyncio.Task[None]] = set()
 
     def whim() -> None:
@@ -569,51 +653,6 @@ def test_any_order_of_calls_and_deaths() -> None:
 @pytest.mark.long
 def test_any_order_of_calls_and_deaths_at_length() -> None:
     assert run_chaos(range(100, 2500)) > 7_500
-
-
-# The fleet
-
-
-def test_a_fleet_starts_one_engine_after_another_in_its_order() -> None:
-    async def main() -> None:
-        worlds = {name: World() for name in ("first", "second", "third")}
-        load = {"first": "startup", "second": "on_demand", "third": "startup"}
-        fleet = Fleet(
-            supervisor(world, model(name, aliases=(f"{name}-alias",), load=load[name]))
-            for name, world in worlds.items()
-        )
-        worlds["first"].on_probe = refuse
-        await fleet.start()
-        await worlds["first"].pass_time(5)
-        assert [status.state for status in fleet.statuses()] == ["starting", "stopped", "stopped"]
-        worlds["first"].on_probe = lambda: None
-        await worlds["first"].pass_time(1)
-        await worlds["third"].pass_time(1)
-        assert [status.state for status in fleet.statuses()] == ["ready", "stopped", "ready"]
-        assert fleet.get("third-alias") is fleet.pairs()[2][1]
-        assert fleet.get("fourth") is None
-        await fleet.stop()
-        await fleet.stop()
-        assert {status.state for status in fleet.statuses()} == {State.STOPPED}
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(main())
-
-
-def test_a_fleet_goes_on_after_an_engine_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        bad, good = World(), World()
-        fleet = Fleet([supervisor(bad, model("bad")), supervisor(good, model("good"))])
-        await fleet.start()
-        await settle()
-        bad.living[0].die(3)
-        await settle()
-        await good.pass_time(1)
-        assert [status.state for status in fleet.statuses()] == ["failed", "ready"]
-        await fleet.stop()
-
-    asyncio.run(main())
-    assert "bad could not be started" in caplog.text
 
 
 def test_the_policy_bounds_a_start() -> None:

@@ -1,5 +1,6 @@
 """The child entry: one line where it cannot start, and no process that outlives its parent."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from serve.engines.launch import CLOSED, LaunchPlan, plan
 from serve.engines.mortality import session_members
 from serve.engines.profile import choose
 from serve.engines.shape import shape_of
+from serve.engines.vllm_main import FIRST, LATER, LATER_ON_CPU
 from serve.settings.model import ServedModel
 
 Models = Callable[..., ServedModel]
@@ -105,6 +107,21 @@ def test_without_vllm_one_line_and_exit_code_3() -> None:
     )
     assert done.returncode == 3
     assert done.stderr == "vLLM is not installed here; run `make setup`\n"
+
+
+def test_what_a_standby_imports_ahead_is_there() -> None:
+    found = importlib.util.find_spec("vllm")
+    if found is None or found.origin is None:
+        pytest.skip("vLLM is not installed here")
+    packages = Path(found.origin).parent.parent
+    names = (*FIRST, *LATER, *LATER_ON_CPU)
+    paths = [packages / name.replace(".", "/") for name in names]
+    assert len(set(names)) == len(names)
+    assert [
+        path
+        for path in paths
+        if not path.with_suffix(".py").is_file() and not (path / "__init__.py").is_file()
+    ] == []
 
 
 @pytest.fixture

@@ -230,9 +230,96 @@ models:
 def test_conflicts_point_at_the_entry_at_fault(sites) -> None:
     text = "site: lab\nmodels:\n- use: small\n- use: small\n  name: big\n  aliases: [small]\n"
     assert sites.problems(text) == [
-        'sites/lab.yaml:6: "small" already means models[0] ("small"); give each model names, '
-        "aliases and a snapshot of its own"
+        'sites/lab.yaml:6: "small" already means models[0] ("small"); give each model names and '
+        "aliases of its own, and entries of one model different snapshots"
     ]
+
+
+ROUTED = """\
+site: lab
+models:
+- use: small
+- {use: small, name: vectors, task: embed}
+routes:
+- name: auto
+  rules:
+  - {name: long, model: large, when: {prompt_chars_min: 4000}}
+  - {name: tools, model: small, when: {tools: true}}
+  otherwise: vectors
+- name: small
+  otherwise: small
+"""
+
+
+def test_routes_are_refused_at_their_line(sites) -> None:
+    problems = sites.problems(ROUTED)
+    assert problems == [
+        'sites/lab.yaml:8: routes[0].rules[0].model: no model "large" generates here; these do: '
+        "small",
+        'sites/lab.yaml:10: routes[0].otherwise: no model "vectors" generates here; these do: '
+        "small",
+        'sites/lab.yaml:11: routes[1].name: "small" already means a model; choose another name',
+    ]
+
+
+def test_two_snapshots_of_one_model_stand_side_by_side(sites) -> None:
+    site = sites.load(
+        "site: lab\nmodels:\n"
+        "- {use: small, snapshot: 2026-11-01, aliases: [old], deprecated: 2026-12-01,\n"
+        "   replaced_by: small, source: {path: models/old}}\n"
+        "- {use: small, snapshot: 2026-11-20}\n"
+    )
+    assert [model.id for model in site.models] == ["small-2026-11-01", "small-2026-11-20"]
+    problems = sites.problems(
+        "site: lab\nmodels:\n- {use: small, snapshot: 2026-11-01}\n"
+        "- {use: small, snapshot: 2026-11-01}\n"
+    )
+    assert problems[0].startswith('sites/lab.yaml:4: "small-2026-11-01" already means models[0]')
+
+
+def test_the_end_of_a_model_is_announced_in_order(sites) -> None:
+    problems = sites.problems(
+        "site: lab\nmodels:\n"
+        "- {use: small, snapshot: 2026-11-01, deprecated: 2026-12-02, sunset: 2026-12-01}\n"
+        "- {use: small, snapshot: 2026-11-02, sunset: 2026-12-01}\n"
+        "- {use: small, replaced_by: large, name: other}\n"
+    )
+    assert problems == [
+        "sites/lab.yaml:3: models[0].sunset needs a deprecated that is not after it (RFC 9745)",
+        "sites/lab.yaml:4: models[1].sunset needs a deprecated that is not after it (RFC 9745)",
+        'sites/lab.yaml:5: models[2].replaced_by: no model "large" here; served: other, small, '
+        "small-2026-11-01, small-2026-11-02",
+    ]
+
+
+def test_adapters_lie_below_root(sites) -> None:
+    site = sites.load(
+        "site: lab\nroot: ../..\nmodels:\n"
+        "- {use: small, adapter_dir: more, adapters: [{name: a, path: adapters/a}]}\n"
+    )
+    (model,) = site.models
+    assert model.config.adapter_dir is not None
+    assert model.config.adapter_dir.resolve() == sites.folder / "more"
+    assert model.config.adapters[0].path.resolve() == sites.folder / "adapters" / "a"
+    assert model.adaptable
+
+
+def test_adapters_that_cannot_be(sites) -> None:
+    problems = sites.problems(
+        "site: lab\nmodels:\n"
+        "- use: small\n"
+        "  adapters: [{name: a, path: x}, {name: a, path: y}]\n"
+        "- {use: small, name: vectors, task: embed, adapter_dir: z}\n"
+    )
+    assert problems == [
+        'sites/lab.yaml:4: models[0].adapters[1]: "a" already means adapters[0]; give each a '
+        "name, or a snapshot, of its own",
+        "sites/lab.yaml:5: models[1].adapter_dir has no meaning for task embed; remove it",
+    ]
+    (problem,) = sites.problems(
+        "site: lab\nmodels:\n- {use: small, engine_args: {enable-lora: true}}\n"
+    )
+    assert "set adapters or adapter_dir instead" in problem
 
 
 def test_a_folder_of_model_files_that_cannot_be_looked_at(sites) -> None:

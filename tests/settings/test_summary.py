@@ -71,3 +71,21 @@ def test_a_place_that_cannot_be_looked_at_is_said(sites) -> None:
     name = "a" * 300
     sites.load(f"site: lab\nmodels: [{{use: small, source: {{path: {name}}}}}]\n")
     assert any("cannot be read: File name too long" in line for line in check_site(sites.file))
+
+
+def test_snapshots_adapters_and_routes_are_shown(sites) -> None:
+    sites.load(
+        "site: lab\nroot: ../..\nmodels:\n"
+        "- {use: small, snapshot: 2026-11-01, deprecated: 2026-12-01, replaced_by: small,\n"
+        "   aliases: [old], adapters: [{name: a, path: adapters/a, snapshot: 2026-11-05}]}\n"
+        "- {use: small, snapshot: 2026-11-20, adapter_dir: more}\n"
+        "routes:\n"
+        "- {name: auto, otherwise: small, rules: [{name: pick, model: 'old:a'}]}\n"
+    )
+    lines = check_site(sites.file, env={})
+    assert "model     small-2026-11-01 (also old)" in lines
+    assert "model     small-2026-11-20 (also small)" in lines
+    assert "          deprecated from 2026-12-01; use small" in lines
+    assert "          adapters a-2026-11-05, checked when the server starts" in lines
+    assert f"          missing: no adapter {sites.folder}/adapters/a" in lines
+    assert "route     auto → old:a (pick), small (otherwise)" in lines

@@ -2,8 +2,9 @@
 
 import pytest
 
-from serve.api.fields.patterns import PATTERN_MAX_CHARS, Cost, check_pattern, cost_of
+from serve.api.fields.patterns import PATTERN_MAX_CHARS, check_pattern
 from serve.core.errors import InvalidRequest
+from serve.core.patterns import Cost, cost_of
 
 
 @pytest.mark.parametrize(

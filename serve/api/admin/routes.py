@@ -1,0 +1,102 @@
+"""`/admin/v1/models`: what the models do, and orders to them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from serve import __version__
+from serve.api import errors
+from serve.api.admin import release
+from serve.api.admin.bodies import OrderBody, body_of
+from serve.api.admin.orders import KINDS, Kind, Orders
+from serve.api.admin.ports import Keeper, Releases
+from serve.api.admin.report import Reporter
+from serve.core.call import Principal
+from serve.core.clock import Clock
+from serve.core.errors import Conflict, InvalidRequest
+from serve.pipeline import Pipeline, Served
+
+OPERATOR = Principal("operator")
+
+
+class Desk:
+    """The admin application, and what it has begun: `close` leaves that off."""
+
+    def __init__(
+        self, pipeline: Pipeline, keeper: Keeper, releases: Releases | None, clock: Clock
+    ) -> None:
+        self._orders = Orders(keeper, clock)
+        self._releases = releases
+        reporter = Reporter(pipeline, keeper, self._orders, clock)
+        self.app = FastAPI(
+            title="Inhouse admin", version=__version__, openapi_url=None, redirect_slashes=False
+        )
+        errors.install(self.app)
+        self.app.include_router(
+            router(pipeline, keeper, reporter, self._orders, self._refuse_while_applying)
+        )
+        self.app.include_router(release.router(releases, self._refuse_while_ordered))
+
+    async def close(self) -> None:
+        await self._orders.close()
+
+    def _refuse_while_applying(self) -> None:
+        file = self._releases.state()["applying"] if self._releases is not None else None
+        if file is not None:
+            raise Conflict(f"{file} is being applied; wait for its end")
+
+    def _refuse_while_ordered(self) -> None:
+        if (what := self._orders.under_way) is not None:
+            raise Conflict(f"`{what}` is being carried out; wait for its end, then apply")
+
+
+def router(
+    pipeline: Pipeline,
+    keeper: Keeper,
+    reporter: Reporter,
+    orders: Orders,
+    ready: Callable[[], None],
+) -> APIRouter:
+    """`ready` raises Conflict while no order can be taken."""
+    routes = APIRouter()
+
+    @routes.get("/admin/v1/models")
+    async def models() -> dict[str, Any]:
+        return {
+            "object": "list",
+            "data": await reporter.models(),
+            "memory": keeper.memory(),
+            "draining": pipeline.gate.draining,
+        }
+
+    @routes.get("/admin/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        return await reporter.model(model_named(pipeline, name))
+
+    def order(kind: Kind) -> None:
+        @routes.post(f"/admin/v1/models/{{name}}/{kind}")
+        async def give(name: str, request: Request) -> JSONResponse:
+            body = await body_of(request, OrderBody)
+            served = model_named(pipeline, name)
+            ready()
+            await orders.give(kind, served.id, body.wait_s)
+            answer = await reporter.model(served)
+            return JSONResponse(answer, status_code=200 if answer["order"] is None else 202)
+
+    for kind in KINDS:
+        order(kind)
+    return routes
+
+
+def model_named(pipeline: Pipeline, name: str) -> Served:
+    """A model by any of its names; raises ModelNotFound, and InvalidRequest for an adapter."""
+    found = pipeline.resolve(name, OPERATOR)
+    if not any(found is one for one in pipeline.served):
+        base = next(one for one in pipeline.served if any(found is a for a in one.adapters))
+        raise InvalidRequest(
+            f"{name} is an adapter: it is loaded and stopped with its model, {base.id}",
+            param="model",
+        )
+    return found

@@ -1,0 +1,38 @@
+"""The `inhouse` command: commands only; what they do lies behind them."""
+
+import typer
+
+from serve.cli import keys, models, release, run, site
+from serve.cli.terminal import fail
+from serve.core.errors import InhouseError, SettingsError, SetupError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serve open-weight models on your own machines behind an OpenAI-compatible API.",
+)
+for command in (
+    run.serve, run.dev,
+    models.status, models.load, models.sleep, models.drain, models.restart,
+    release.plan, release.apply,
+    site.check, site.schema, site.doctor, site.digest, site.version,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run a command; a known failure is one line on stderr and an exit code, never a traceback.
+
+    Exit codes: 1 the running server refused or is not there, 2 the site file or the command line
+    is wrong, 3 the machine lacks something.
+    """
+    try:
+        app()
+    except SettingsError as error:
+        fail(error, 2)
+    except SetupError as error:
+        fail(error, 3)
+    except InhouseError as error:
+        fail(error, 1)

@@ -1,0 +1,5 @@
+"""`python -m serve.cli`."""
+
+from serve.cli import main
+
+main()

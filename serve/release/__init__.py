@@ -1,0 +1,1 @@
+"""Changing what is served: plan, evaluation before the traffic moves, roll back."""
