@@ -27,6 +27,7 @@ from serve.api import errors, health, models
 from serve.api.admin.keeper import PortfolioKeeper
 from serve.api.admin.listener import Listener
 from serve.api.admin.routes import Desk
+from serve.api.cork import CorkedProtocol
 from serve.api.envelope import Envelope
 from serve.api.fields import check_chat, check_completion
 from serve.api.generate import GenerateEndpoint
@@ -355,7 +356,7 @@ async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
             server.asgi,
             host=listen.host,
             port=listen.port,
-            http="httptools",
+            http=CorkedProtocol,
             loop="none",
             lifespan="off",
             ws="none",

@@ -8,8 +8,7 @@ its engine dies is run once more on the next one.
 import asyncio
 import difflib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -116,8 +115,9 @@ class Pipeline:
         self.gate = gate
         self.meter = meter
         self.ready_wait_s = ready_wait_s
-        self._running: set[asyncio.Task[object]] = set()
-        self._expired = False
+        self.running: set[asyncio.Task[object]] = set()
+        self.expired = False
+        """The drain's deadline has passed."""
 
     def publish(self, served: tuple[Served, ...], routes: tuple[Route, ...] | None = None) -> None:
         """From now on these are the models; requests in hand keep the one they were given.
@@ -162,10 +162,11 @@ class Pipeline:
 
     async def answer(self, served: Served, call: Call) -> JSON:
         """Run to the end and return the whole answer's object."""
-        async with self._metered(call) as timeline:
+        with _Metered(self, call) as timeline:
             lost: EngineClient | None = None
             for attempt in range(1, ATTEMPTS + 1):
                 served, call, claim = await self._claim(served, call, lost)
+                timeline.model_id = call.model_id
                 body = orjson.dumps(call.body)
                 try:
                     engine = await self._whole(claim.client, call, body)
@@ -185,7 +186,7 @@ class Pipeline:
 
         Errors before the first of either are raised while `sink.started` is still false.
         """
-        async with self._metered(call) as timeline:
+        with _Metered(self, call) as timeline:
             lost: EngineClient | None = None
             for attempt in range(1, ATTEMPTS + 1):
                 comments = Comments(sink, partial(self._progress, served, call))
@@ -193,6 +194,7 @@ class Pipeline:
                     served, call, claim = await self._claim(served, call, lost)
                 finally:
                     await comments.end()
+                timeline.model_id = call.model_id
                 body = orjson.dumps(call.body)
                 shape = _shape(served, call)
                 try:
@@ -210,13 +212,13 @@ class Pipeline:
 
         Call `gate.drain` first, so that nothing new begins.
         """
-        if self._running and timeout_s > 0:
-            await asyncio.wait(self._running, timeout=timeout_s)
-        self._expired = True
-        for task in self._running:
+        if self.running and timeout_s > 0:
+            await asyncio.wait(self.running, timeout=timeout_s)
+        self.expired = True
+        for task in self.running:
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running, timeout=FINISH_GRACE_S)
+        if self.running:
+            await asyncio.wait(self.running, timeout=FINISH_GRACE_S)
 
     async def _claim(
         self, served: Served, call: Call, lost: EngineClient | None
@@ -307,36 +309,56 @@ class Pipeline:
         if not chunks.finished:
             raise EngineError("the model's process ended this answer before it was whole")
 
-    @asynccontextmanager
-    async def _metered(self, call: Call) -> AsyncIterator[Timeline]:
+
+class _Metered:
+    """One call from its admission to its settlement, which happens once, however it ends.
+
+    Raises Overloaded or Draining where it is not admitted, and Draining where the drain's deadline
+    ends it.
+    """
+
+    __slots__ = ("_call", "_pipeline", "_task", "_timeline")
+
+    def __init__(self, pipeline: Pipeline, call: Call) -> None:
+        self._pipeline = pipeline
+        self._call = call
+
+    def __enter__(self) -> Timeline:
+        call, meter = self._call, self._pipeline.meter
         try:
-            self.gate.enter(call.model_id)
+            self._pipeline.gate.enter(call.model_id)
         except Overloaded as error:
-            self.meter.refused(call.endpoint, outcome_of(error), call.model_id)
+            meter.refused(call.endpoint, outcome_of(error), call.model_id)
             raise
-        timeline = self.meter.open(call)
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
+        self._task = task
+        self._pipeline.running.add(task)
+        self._timeline = meter.open(call)
+        return self._timeline
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
-            yield timeline
-        except asyncio.CancelledError:
-            if not self._expired:
-                timeline.outcome = "cancelled"
-                raise
-            timeline.outcome = "drained"
-            task.uncancel()
-            raise Draining("this server stopped before the answer was whole") from None
-        except RequestError as error:
-            timeline.outcome = outcome_of(error)
-            raise
-        except BaseException:
-            timeline.outcome = "internal_error"
-            raise
+            if error is not None:
+                self._fail(error)
         finally:
-            self._running.discard(task)
-            self.gate.leave(call.model_id)
-            self.meter.settle(call, timeline)
+            self._pipeline.running.discard(self._task)
+            self._pipeline.gate.leave(self._call.model_id)
+            self._pipeline.meter.settle(self._call, self._timeline)
+
+    def _fail(self, error: BaseException) -> None:
+        timeline = self._timeline
+        match error:
+            case asyncio.CancelledError() if self._pipeline.expired:
+                timeline.outcome = "drained"
+                self._task.uncancel()
+                raise Draining("this server stopped before the answer was whole") from None
+            case asyncio.CancelledError():
+                timeline.outcome = "cancelled"
+            case RequestError():
+                timeline.outcome = outcome_of(error)
+            case _:
+                timeline.outcome = "internal_error"
 
 
 def _shape(served: Served, call: Call) -> Shape:

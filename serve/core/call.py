@@ -40,10 +40,14 @@ class Call:
 
 @dataclass(slots=True)
 class Timeline:
-    """Monotonic seconds at which a request reached each stage, and how it ended."""
+    """Monotonic seconds at which a request reached each stage, and how it ended.
 
+    `model_id` is the model that answers: another than was asked first, where one took its place.
+    """
+
+    model_id: str
     received_s: float
-    admitted_s: float | None = None
+    admitted_s: float
     first_token_s: float | None = None
     last_token_s: float | None = None
     ended_s: float | None = None

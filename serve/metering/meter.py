@@ -36,10 +36,8 @@ class Meter:
     def open(self, call: Call) -> Timeline:
         """The request is admitted."""
         now_s = self._clock.monotonic_s()
-        series = self._of(call.model_id)
-        series.in_flight.inc()
-        series.queue.observe(now_s - call.received_s)
-        return Timeline(received_s=call.received_s, admitted_s=now_s)
+        self._of(call.model_id).in_flight.inc()
+        return Timeline(call.model_id, call.received_s, admitted_s=now_s)
 
     def tokens(self, timeline: Timeline) -> None:
         """Output has just arrived."""
@@ -51,10 +49,11 @@ class Meter:
     def settle(self, call: Call, timeline: Timeline) -> None:
         """The request has ended, `timeline.outcome` says how."""
         now_s = timeline.ended_s = self._clock.monotonic_s()
-        series = self._of(call.model_id)
+        self._of(call.model_id).in_flight.dec()
+        series = self._of(timeline.model_id)
         usage = timeline.usage
-        series.in_flight.dec()
-        self._ended(call.model_id, call.endpoint, timeline.outcome)
+        self._ended(timeline.model_id, call.endpoint, timeline.outcome)
+        series.queue.observe(timeline.admitted_s - timeline.received_s)
         e2e_s = now_s - timeline.received_s
         series.e2e.observe(e2e_s)
         series.prompt.inc(usage.prompt)
@@ -108,7 +107,7 @@ def _line(
     return {
         "request_id": call.request_id,
         "endpoint": call.endpoint,
-        "model": call.model_id,
+        "model": timeline.model_id,
         "key": call.principal.key,
         "outcome": timeline.outcome,
         "e2e_ms": round(e2e_s * 1000, 2),
