@@ -1,12 +1,15 @@
 """vLLM's own defaults against the profile `auto`, and the flags once tuned by hand, on a CPU.
 
-Each arm is started through the same child entry and launch plan, one after another, in rounds:
+Each arm is started through the same child entry and launch plan, one after another, in rounds.
+Then `auto` and `hand` live side by side and are asked in turn, one at a time: their first tokens
+differ by less than two rounds on a shared machine do.
 `python -m benchmarks.engine_profile` (about 25 minutes), or `--quick` (`auto` alone, under a
 minute once its compile cache is there; nothing is recorded).
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -17,9 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import httpx
@@ -45,6 +48,11 @@ VOCABULARY: Final = range(1000, 40_000)
 READY_TIMEOUT_S: Final = 600
 STOP_TIMEOUT_S: Final = 30
 KV_GIB: Final = 3
+BLOCKS: Final = 6
+PAIRS: Final = 10
+"""First tokens of each of the two in one block; the block's medians make one sample."""
+SETTLE_S: Final = 0.3
+"""Between two questions: an engine's threads spin for up to 0.2 s after an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class Engine:
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
@@ -97,19 +105,23 @@ class Engine:
                 if self._process.poll() is not None:
                     tail = "\n".join(self._log.read_text().splitlines()[-15:])
                     raise SystemExit(f"the engine ended before it was ready:\n{tail}")
-                with suppress(httpx.TransportError):
+                with contextlib.suppress(httpx.TransportError):
                     if client.post("/v1/completions", json=body).status_code == 200:
                         return
                 time.sleep(0.1)
         raise SystemExit(f"the engine was not ready within {READY_TIMEOUT_S} s")
 
+    def client(self) -> httpx.AsyncClient:
+        """Requests to it."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self._launch.socket))
+        return httpx.AsyncClient(
+            transport=transport, base_url="http://engine", timeout=READY_TIMEOUT_S
+        )
+
     async def answer(self, seed: int) -> Answers:
         """Time first tokens alone, then one stream, then STREAMS at once; no prompt twice."""
         source = random.Random(seed)
-        transport = httpx.AsyncHTTPTransport(uds=str(self._launch.socket))
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://engine", timeout=READY_TIMEOUT_S
-        ) as client:
+        async with self.client() as client:
             await _stream(client, source, 2)  # the first prompt of this length warms allocators
             ttft = [(await _stream(client, source, 1))[0] for _ in range(TTFT_SAMPLES)]
             first_s, whole_s, tokens = await _stream(client, source, TOKENS_OUT)
@@ -176,7 +188,6 @@ class Bench:
 
     def __init__(self, folder: Path, hardware: Hardware) -> None:
         self._folder = folder
-        self._run_dir = private_directory(folder / "run")
         site = load_site(SITE)
         found = site.models[0]
         config = found.config.model_copy(update={"name": "m"})
@@ -185,8 +196,8 @@ class Bench:
 
     def start(self, arm: str) -> Engine:
         launch = plan(
-            self.model, self.profiles[arm], run_dir=self._run_dir, var_dir=self._folder / arm,
-            environ=os.environ, ready_timeout_s=READY_TIMEOUT_S,
+            self.model, self.profiles[arm], run_dir=private_directory(self._folder / f"run-{arm}"),
+            var_dir=self._folder / arm, environ=os.environ, ready_timeout_s=READY_TIMEOUT_S,
         )  # fmt: skip
         return Engine(launch, self._folder / f"{arm}.log")
 
@@ -208,9 +219,43 @@ def measure(bench: Bench, arms: tuple[str, ...], rounds: int) -> dict[str, dict[
     return raw
 
 
-def judge(record: Record, raw: Mapping[str, Mapping[str, list[Any]]]) -> None:
-    """Figures of each arm, ratios within rounds, and the bounds on them."""
-    record.raw = {arm: dict(samples) for arm, samples in raw.items()}
+def side_by_side(bench: Bench, arms: tuple[str, str]) -> list[dict[str, list[float]]]:
+    """Seconds to first tokens of two engines that live at the same time, by block."""
+    with bench.start(arms[0]) as one, bench.start(arms[1]) as other:
+        engines = dict(zip(arms, (one, other), strict=True))
+        blocks = asyncio.run(_in_turn(engines))
+    for block in blocks:
+        told = ", ".join(f"{arm} {median(found):.3f} s" for arm, found in block.items())
+        print(f"side by side: {told}", file=sys.stderr, flush=True)
+    return blocks
+
+
+async def _in_turn(engines: Mapping[str, Engine]) -> list[dict[str, list[float]]]:
+    source = random.Random(0)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = {
+            arm: await stack.enter_async_context(engine.client()) for arm, engine in engines.items()
+        }
+        for client in clients.values():
+            await _stream(client, source, 2)
+        blocks: list[dict[str, list[float]]] = []
+        for _ in range(BLOCKS):
+            found: dict[str, list[float]] = {arm: [] for arm in clients}
+            for pair in range(PAIRS):
+                for arm in sorted(clients, reverse=bool(pair % 2)):
+                    await asyncio.sleep(SETTLE_S)
+                    found[arm].append((await _stream(clients[arm], source, 1))[0])
+            blocks.append(found)
+        return blocks
+
+
+def judge(
+    record: Record,
+    raw: Mapping[str, Mapping[str, list[Any]]],
+    blocks: list[dict[str, list[float]]],
+) -> None:
+    """Figures of each arm, ratios within rounds or blocks, and the bounds on them."""
+    record.raw = {arm: dict(samples) for arm, samples in raw.items()} | {"side_by_side": blocks}
     speed: dict[str, list[float]] = {}
     ttft: dict[str, list[float]] = {}
     warm: dict[str, list[float]] = {}
@@ -236,7 +281,8 @@ def judge(record: Record, raw: Mapping[str, Mapping[str, list[Any]]]) -> None:
     bound("ttft_under_stock", 8, ttft["stock"], ttft["auto"])
     bound("second_ready_under_stock", 2, warm["stock"], warm["auto"])
     bound("throughput_over_hand", 1, speed["auto"], speed["hand"])
-    bound("ttft_under_hand", 1, ttft["hand"], ttft["auto"])
+    beside = {arm: [median(one[arm]) for one in blocks] for arm in ("auto", "hand")}
+    bound("ttft_under_hand", 1, beside["hand"], beside["auto"])
     bound("second_ready_under_hand", 1, warm["hand"], warm["auto"])
 
 
@@ -274,6 +320,7 @@ def main() -> int:
             settings={
                 "model": "smollm2-135m", "streams": STREAMS, "tokens_in": TOKENS_IN,
                 "tokens_out": TOKENS_OUT, "rounds": ROUNDS, "kv_gib": KV_GIB,
+                "side_by_side": {"blocks": BLOCKS, "pairs": PAIRS, "settle_s": SETTLE_S},
                 "profiles": {
                     arm: {"args": dict(one.args), "env": _portable(one.env)}
                     for arm, one in bench.profiles.items()
@@ -284,7 +331,8 @@ def main() -> int:
             "first_ready is with empty compile caches, second_ready with those kept",
             f"all arms have a KV cache of {KV_GIB} GiB; everything else of stock is unset",
         ]
-        judge(record, measure(bench, ARMS, ROUNDS))
+        raw = measure(bench, ARMS, ROUNDS)
+        judge(record, raw, side_by_side(bench, ("auto", "hand")))
         return finish(record, keep=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from benchmarks.engine_profile import ARMS, judge
 from benchmarks.record import Record, exit_code
 
@@ -23,7 +25,7 @@ def judged(auto_tokens_per_s: float) -> Record:
         "hand": samples([115, 52, 52, 52], 120, 0.25),
     }
     assert set(raw) == set(ARMS)
-    judge(record, raw)
+    judge(record, raw, [{"auto": [0.2, 0.9, 0.2], "hand": [0.3, 0.3, 0.9]}] * 2)
     return record
 
 
@@ -33,6 +35,7 @@ def test_ratios_are_of_the_same_round_and_the_first_start_is_no_second() -> None
     assert found["ttft_under_stock"].value == 12
     assert found["second_ready_under_stock"].samples == (120 / 30, 120 / 28, 120 / 26)
     assert found["auto_first_ready"].samples == (99,)
+    assert found["ttft_under_hand"].samples == pytest.approx((1.5, 1.5)), "a block's medians"
 
 
 def test_a_missed_bound_is_an_exit_code() -> None:
