@@ -56,7 +56,7 @@ lint: $(ENGINE) $(PROJECT) $(DEV) ## ruff, mypy, import contracts
 	$(BIN)/lint-imports
 
 bench: setup $(DEV) models bench-peers ## measure beside peers; results in benchmarks/results/
-	@status=0; for one in gateway "gateway --real" engine_profile; do \
+	@status=0; for one in gateway "gateway --real" engine_profile swap affinity; do \
 	  $(BIN)/python -m benchmarks.$$one || status=1; done; exit $$status
 
 models: models/smollm2-135m/inhouse-digest.json models/minilm-l6/inhouse-digest.json ## obtain the starter models

@@ -44,6 +44,7 @@ from serve.engines.resident import Resident
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
 from serve.pipeline import Pipeline
+from serve.release.adapters import Adapters
 from serve.release.apply import Release
 from serve.release.archive import Archive
 from serve.release.ports import Load, Loaded, Settle
@@ -81,7 +82,7 @@ class Server:
     portfolio: Portfolio
     pipeline: Pipeline
     metrics: Metrics
-    catalogue: Catalogue
+    adapters: Adapters
     desk: Desk
     release: Release | None = None
 
@@ -91,21 +92,6 @@ class Server:
             for remote in remotes_of(one.backend):
                 remote.start()
         await self.portfolio.start()
-
-    async def rescan(self) -> None:
-        """Serve the adapters that lie in the models' folders now.
-
-        Raises SettingsError where one that a model file lists cannot be served any more.
-        """
-        adapters = self.catalogue.adapters
-        found = {
-            one.id: await asyncio.to_thread(adapters, one)
-            for one in self.pipeline.served
-            if one.model.adaptable
-        }
-        # What was published meanwhile stays.
-        now = (one.with_adapters(found.get(one.id, one.adapters)) for one in self.pipeline.served)
-        self.pipeline.publish(tuple(now))
 
     async def drain(self) -> None:
         """Refuse new work and let what runs end by the deadline."""
@@ -218,8 +204,9 @@ def compose(
     if origin is not None:
         settle = _settling(origin, pipeline, authenticator, endpoints, portfolio, metrics)
         release = _release(origin, pipeline, portfolio, catalogue, metrics, settle)
-    desk = Desk(pipeline, PortfolioKeeper(portfolio), release, clock)
-    return Server(site, asgi, portfolio, pipeline, metrics, catalogue, desk, release)
+    adapters = Adapters(pipeline, catalogue.looked_again)
+    desk = Desk(pipeline, PortfolioKeeper(portfolio), adapters, release, clock)
+    return Server(site, asgi, portfolio, pipeline, metrics, adapters, desk, release)
 
 
 def _pairs(site: Site, portfolio: Portfolio) -> list[tuple[ServedModel, Backend]]:

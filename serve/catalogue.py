@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ class Catalogue:
 
     def __init__(self, var_dir: Path, engine: str, *, fake: bool = False) -> None:
         self._ledger = Ledger(var_dir / "cache" / "digests.json")
-        self.shelf = Shelf(var_dir / "adapters", self._ledger)
+        self.shelf = Shelf(var_dir / "cache" / "adapters", self._ledger)
         self._engine = engine
         self._fake = fake
         self._began_s = time.time()
@@ -45,12 +46,23 @@ class Catalogue:
                 self._model(model, backend, own)
                 for (model, backend), own in zip(pairs, names, strict=True)
             )
-            return tuple(one.with_adapters(self.adapters(one)) for one in bases)
+            return tuple(self._with_adapters(one) for one in bases)
 
-    def adapters(self, base: Served) -> tuple[Served, ...]:
-        """A model's adapters as they lie there now; those that it has already stay the same."""
+    def looked_again(self, served: Sequence[Served]) -> tuple[Served, ...]:
+        """The same models with their adapters as they lie there now; what has not changed, of
+        models and of adapters, stays the same object.
+
+        Raises SettingsError for an adapter of a model file that cannot be served any more.
+        """
         with self._reading:
-            found = self.shelf.adapters(base.model.config, weightless=self._weightless(base.model))
+            return tuple(self._with_adapters(one) if one.model.adaptable else one for one in served)
+
+    def _with_adapters(self, base: Served) -> Served:
+        contents = self.shelf.look(base.model.config, weightless=self._weightless(base.model))
+        adapters = self._adapters(base, contents.found)
+        return replace(base, adapters=adapters, refused_adapters=contents.refused)
+
+    def _adapters(self, base: Served, found: Sequence[Found]) -> tuple[Served, ...]:
         before = {one.engine_model: one for one in base.adapters}
         made = (
             self._adapter(base, one, own)
@@ -62,8 +74,9 @@ class Catalogue:
         )
 
     def fingerprint(self, model: ServedModel) -> str:
-        """What `served` would give this model now. Raises SettingsError."""
+        """What `served` would give this model now; raises SettingsError where it would."""
         with self._reading:
+            self.shelf.check(model.config, weightless=self._weightless(model))
             return fingerprint(model.config, self._digest(model), self._version(model))
 
     def tidy(self, served: Sequence[Served]) -> None:

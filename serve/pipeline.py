@@ -2,7 +2,7 @@
 
 Every accepted request ends in exactly one of a result, a typed error or the client's own
 cancel, and is settled once, here, whichever it was. A request that has produced nothing when
-its engine dies is run once more on the next one.
+its engine dies is run again on the next one, and then on one more.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -41,8 +42,8 @@ from serve.stream.chunks import ChatChunks, ChunkStream, CompletionChunks
 from serve.stream.comments import Comments
 from serve.stream.sse import Decoder
 
-ATTEMPTS: Final = 2
-"""Times one request is tried while it has produced nothing."""
+ATTEMPTS: Final = 3
+"""Engines that one request may lose before it has produced anything: it may be what ends them."""
 
 FINISH_GRACE_S: Final = 2.0
 """What a request ended at the drain's deadline has to tell its client so."""
@@ -57,7 +58,8 @@ class Served:
 
     `names` are all that it answers to, `id` the pinned one; `engine_model` is what its engine
     calls it. `about` is for `/v1/models`, `headers` go with every answer. An adapter's `model` is
-    its base, which keeps it in `adapters`.
+    its base, which keeps it in `adapters`; `refused_adapters` are folders of the base's
+    `adapter_dir` that are not served, each with the reason.
     """
 
     model: ServedModel
@@ -70,15 +72,12 @@ class Served:
     about: Mapping[str, Any]
     headers: Headers = ()
     adapters: tuple["Served", ...] = field(default=(), repr=False)
+    refused_adapters: Mapping[Path, str] = field(default_factory=dict, repr=False)
 
     @property
     def id(self) -> str:
         """What answers carry."""
         return self.names[0]
-
-    def with_adapters(self, adapters: "tuple[Served, ...]") -> "Served":
-        """The same model with these adapters."""
-        return replace(self, adapters=adapters)
 
     def chosen_by(self, choice: Choice) -> "Served":
         """The same, with answers that say which rule of which route chose it."""
@@ -115,6 +114,9 @@ class Pipeline:
         self.gate = gate
         self.meter = meter
         self.ready_wait_s = ready_wait_s
+        self.changing = asyncio.Lock()
+        """Held by who makes what is served next out of what is served now, until it has published
+        that."""
         self.running: set[asyncio.Task[object]] = set()
         self.expired = False
         """The drain's deadline has passed."""
@@ -164,15 +166,16 @@ class Pipeline:
         """Run to the end and return the whole answer's object."""
         with _Metered(self, call) as timeline:
             lost: EngineClient | None = None
-            for attempt in range(1, ATTEMPTS + 1):
+            tries = _Tries()
+            while True:
                 served, call, claim = await self._claim(served, call, lost)
                 timeline.model_id = call.model_id
                 body = orjson.dumps(call.body)
                 try:
                     engine = await self._whole(claim.client, call, body)
                     break
-                except (ConnectionLost, EngineUnavailable):
-                    if attempt == ATTEMPTS:
+                except EngineError as error:
+                    if not await tries.again(error, claim.client):
                         raise
                     lost = claim.client
                 finally:
@@ -188,7 +191,8 @@ class Pipeline:
         """
         with _Metered(self, call) as timeline:
             lost: EngineClient | None = None
-            for attempt in range(1, ATTEMPTS + 1):
+            tries = _Tries()
+            while True:
                 comments = Comments(sink, partial(self._progress, served, call))
                 try:
                     served, call, claim = await self._claim(served, call, lost)
@@ -200,8 +204,8 @@ class Pipeline:
                 try:
                     await self._relay(claim.client, call, shape, body, sink, timeline)
                     break
-                except (ConnectionLost, EngineUnavailable):
-                    if attempt == ATTEMPTS or sink.produced:
+                except EngineError as error:
+                    if sink.produced or not await tries.again(error, claim.client):
                         raise
                     lost = claim.client
                 finally:
@@ -308,6 +312,29 @@ class Pipeline:
                 timeline.usage = chunks.usage
         if not chunks.finished:
             raise EngineError("the model's process ended this answer before it was whole")
+
+
+class _Tries:
+    """How often one request has failed on the way to its first output."""
+
+    __slots__ = ("_lost", "_unreached")
+
+    def __init__(self) -> None:
+        self._lost = self._unreached = 0
+
+    async def again(self, error: EngineError, client: EngineClient) -> bool:
+        """Count this failure of an engine; whether the request may be tried once more.
+
+        An engine that could not be reached has not seen the request and tells nothing about it.
+        One that lives on has given its answer, and would give it again.
+        """
+        if isinstance(error, EngineUnavailable):
+            self._unreached += 1
+        elif isinstance(error, ConnectionLost) or await client.is_dying():
+            self._lost += 1
+        else:
+            return False
+        return max(self._lost, self._unreached) < ATTEMPTS
 
 
 class _Metered:

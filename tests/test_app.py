@@ -36,12 +36,12 @@ async def test_adapters_come_and_go_while_it_serves(server: Server, tmp_path: Pa
     with pytest.raises(ModelNotFound):
         server.pipeline.resolve("fake:tone", WHO)
     write_adapter(tmp_path / "more" / "tone", ANY)
-    await server.rescan()
+    await server.adapters.rescan()
     assert server.pipeline.resolve("fake:tone", WHO).id == "fake:tone"
     # A request that was given it keeps it, and the next one gets the same.
     assert server.pipeline.resolve("fake:law", WHO) is law
     (tmp_path / "more" / "tone").rename(tmp_path / "away")
-    await server.rescan()
+    await server.adapters.rescan()
     with pytest.raises(ModelNotFound):
         server.pipeline.resolve("fake:tone", WHO)
 
@@ -52,6 +52,6 @@ async def test_a_listed_one_that_went_wrong_leaves_what_is_served(
     write_adapter(tmp_path / "more" / "tone", ANY)
     (tmp_path / "law" / "run.py").write_text("")
     with pytest.raises(SettingsError, match="code beside weights"):
-        await server.rescan()
+        await server.adapters.rescan()
     assert server.pipeline.names_for(WHO) == ("fake", "fake:law")
     assert server.pipeline.resolve("fake:law", WHO)

@@ -120,14 +120,17 @@ def test_looking_again_keeps_what_has_not_changed(catalogue: Catalogue, tmp_path
     write_adapter(more / "a", ANY)
     (base,) = served(catalogue, model({"adapter_dir": more}))
     (first,) = base.adapters
-    assert catalogue.adapters(base)[0] is first
+    (same,) = catalogue.looked_again([base])
+    assert same.adapters[0] is first
     write_adapter(more / "b", ANY)
-    again = catalogue.adapters(base)
+    (base,) = catalogue.looked_again([base])
+    again = base.adapters
     assert [one.id for one in again] == ["m:a", "m:b"]
     assert again[0] is first
     # A file that was changed is another adapter, under the same name.
     write_adapter(more / "a", ANY, scale=2.0)
-    changed = catalogue.adapters(base)[0]
+    (base,) = catalogue.looked_again([base])
+    changed = base.adapters[0]
     assert changed.names == first.names
     assert changed.engine_model != first.engine_model
     assert changed.fingerprint != first.fingerprint
@@ -139,9 +142,9 @@ def test_copies_of_adapters_that_are_gone_are_removed(catalogue: Catalogue, tmp_
     served(catalogue, model({"adapter_dir": more}))
     write_adapter(more / "a", ANY, scale=2.0)
     now = served(catalogue, model({"adapter_dir": more}))
-    assert len(list((tmp_path / "adapters").iterdir())) == 2
+    assert len(list((tmp_path / "cache" / "adapters").iterdir())) == 2
     catalogue.tidy(now)
-    assert len(list((tmp_path / "adapters").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "adapters").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

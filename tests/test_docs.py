@@ -8,9 +8,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import orjson
 import pytest
 
+from benchmarks.swap_table import table
 from serve.metering.metrics import Metrics
+from serve.settings.load import load_site
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,11 +39,79 @@ def test_every_series_is_documented() -> None:
     assert documented == exported
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
-def test_links_point_at_files(document: str) -> None:
-    text = (ROOT / document).read_text()
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert (ROOT / target).exists(), target
+def test_the_table_of_swaps_is_that_of_the_record() -> None:
+    text = (ROOT / "docs" / "engines.md").read_text()
+    shown = text.partition("<!-- swap: begin -->\n")[2].partition("\n<!-- swap: end -->")[0]
+    record = orjson.loads((ROOT / "benchmarks" / "results" / "swap.json").read_bytes())
+    assert shown == table(record)
+
+
+ALL = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+ALL += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)")
+
+
+@pytest.mark.parametrize("document", ALL)
+def test_links_point_at_files_and_headings(document: str) -> None:
+    path = ROOT / document
+    for file, heading in LINK.findall(path.read_text()):
+        target = path.parent / file if file else path
+        assert target.exists(), file
+        assert not heading or heading in anchors(target.read_text()), f"{file}#{heading}"
+
+
+def anchors(text: str) -> set[str]:
+    """What a page's headings are linked by."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") for one in headings}
+
+
+def test_the_readme_lists_every_document() -> None:
+    linked = {file for file, _ in LINK.findall((ROOT / "README.md").read_text())}
+    assert {one for one in ALL if one.startswith("docs/")} <= linked
+
+
+def test_the_readme_shows_what_the_documents_do() -> None:
+    """docs/admin.md is one session that is run; the README shows parts of it."""
+    shown = (ROOT / "docs" / "admin.md").read_text().splitlines()
+    blocks = re.findall(
+        r"^```console\n(\$ inhouse .*?)^```", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    assert blocks
+    for line in "".join(blocks).splitlines():
+        assert line in shown
+
+
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAMED_IN_EXAMPLES = ("large", "medium", "small", "daily", "coder", "judge", "smollm2-135m")
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(block, id=f"{page}-{number}")
+        for page in ("models", "portfolio")
+        for number, block in enumerate(
+            YAML_BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text())
+        )
+    ],
+)
+def test_an_example_of_a_site_is_one(example: str, tmp_path: Path) -> None:
+    """What an example leaves out is added, nothing is changed."""
+    if example.startswith("name: "):
+        (tmp_path / "example.yaml").write_text(example)
+        example = "models: [{use: example}]\n"
+    for name in NAMED_IN_EXAMPLES:
+        model = f"name: {name}\nsource: {{path: none}}\ncontext_tokens: 64\nadapter_dir: more\n"
+        (tmp_path / f"{name}.yaml").write_text(model)
+    uses = ", ".join(f"{{use: {name}}}" for name in NAMED_IN_EXAMPLES)
+    rest = {"site": "site: t\n", "model_files": "model_files: .\n", "models": f"models: [{uses}]\n"}
+    given = set(re.findall(r"^(\w+):", example, re.MULTILINE))
+    text = "".join(line for key, line in rest.items() if key not in given)
+    text += re.sub(r"^model_files:.*$", "model_files: .", example, flags=re.MULTILINE)
+    text = text.replace("sha256:…", f"sha256:{'0' * 64}")
+    (tmp_path / "site.yaml").write_text(text)
+    assert load_site(tmp_path / "site.yaml", env={}).models
 
 
 DOCUMENTS = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]

@@ -50,11 +50,13 @@ class AdminClient:
 
     def get(self, path: str) -> JSON:
         """The object at `path`."""
-        return self._whole("GET", path, None)
+        return self._whole("GET", path, None, ANSWER_TIMEOUT_S)
 
-    def post(self, path: str, body: JSON | None = None) -> JSON:
+    def post(
+        self, path: str, body: JSON | None = None, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> JSON:
         """Give an order; the object that answers it."""
-        return self._whole("POST", path, body)
+        return self._whole("POST", path, body, timeout_s)
 
     def events(self, path: str, body: JSON) -> Iterator[JSON]:
         """Give an order; its progress, an object a line."""
@@ -69,8 +71,8 @@ class AdminClient:
         finally:
             connection.close()
 
-    def _whole(self, method: str, path: str, body: JSON | None) -> JSON:
-        connection = self._connection(ANSWER_TIMEOUT_S)
+    def _whole(self, method: str, path: str, body: JSON | None, timeout_s: float) -> JSON:
+        connection = self._connection(timeout_s)
         try:
             answer: JSON = json.loads(self._response(connection, method, path, body).read())
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -8,6 +8,7 @@ import typer
 
 from serve import __version__
 from serve.cli.terminal import QUICKSTART, SiteArgument, SiteOption, out
+from serve.engines import survey
 from serve.engines.doctor import examine
 from serve.settings.load import load_site
 from serve.settings.schema import json_schema, settings_table
@@ -17,8 +18,8 @@ from serve.weights.digest import write_manifest
 
 def check(site_file: SiteArgument) -> None:
     """Check a site file and what it names; exit code 2 says it is wrong."""
-    for line in check_site(site_file):
-        out.print(line, markup=False)
+    for line in check_site(site_file, check=survey.conflicts, more=survey.lines):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def schema(

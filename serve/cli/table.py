@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from rich.table import Table
@@ -40,15 +41,19 @@ def notes(models: list[JSON]) -> list[str]:
 def plain(answer: JSON, now_s: float | None = None) -> str:
     """The table as text, for what is not a terminal."""
     table = [COLUMNS, *rows(answer["data"], now_s)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(COLUMNS))]
-    lines = [
+    return "\n".join([*aligned(table, LEFT), *footer(answer)])
+
+
+def aligned(table: Sequence[Sequence[str]], left: Collection[str]) -> list[str]:
+    """Lines of equal columns under the first row's titles; those not in `left` end together."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
         "  ".join(
-            cell.ljust(width) if name in LEFT else cell.rjust(width)
-            for cell, width, name in zip(row, widths, COLUMNS, strict=True)
+            cell.ljust(width) if title in left else cell.rjust(width)
+            for cell, width, title in zip(row, widths, table[0], strict=True)
         ).rstrip()
         for row in table
     ]
-    return "\n".join([*lines, *footer(answer)])
 
 
 def rich_table(answer: JSON, now_s: float | None = None) -> Table:

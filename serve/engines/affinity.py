@@ -16,7 +16,7 @@ the next one learns it too.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -46,6 +46,17 @@ MEMBERS_MAX: Final = 64
 _MASK: Final = 2**64 - 1
 
 
+def _marks() -> Iterator[int]:
+    mark = PIECE_BYTES
+    while mark <= TRAIL_MAX_BYTES:
+        yield mark
+        mark += max(PIECE_BYTES, mark // PIECE_SHARE)
+
+
+_MARKS: Final = tuple(_marks())
+"""Where the pieces of a prompt end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trail:
     """A prompt as it is recognised again.
@@ -64,14 +75,15 @@ def trail_of(body: Mapping[str, Any]) -> Trail:
     head, rest = _text(body)
     start = int.from_bytes(blake2b(head[:TRAIL_MAX_BYTES], digest_size=8).digest(), "big")
     text = head + rest
-    end = min(len(text), TRAIL_MAX_BYTES)
     running = blake2b(digest_size=8)
     pieces = []
-    done, mark = 0, PIECE_BYTES
-    while mark <= end:
+    done = 0
+    for mark in _MARKS:
+        if mark > len(text):
+            break
         running.update(text[done:mark])
         pieces.append(running.digest())
-        done, mark = mark, mark + max(PIECE_BYTES, mark // PIECE_SHARE)
+        done = mark
     return Trail(start, tuple(pieces))
 
 
@@ -139,7 +151,7 @@ class Affinity:
         bits = sum(1 << member for member in among)
         count = len(trail.pieces)
         for depth in range(count, 0, -1):
-            if depth < count * WORTH:
+            if _MARKS[depth - 1] < _MARKS[count - 1] * WORTH:
                 break
             held = self._holders.get(trail.pieces[depth - 1], 0) & bits
             if held:

@@ -38,6 +38,15 @@ ENGINE_IDLE_MAX_S: Final = 300.0
 """Reuse bound of a connection to one of them."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
+HEALTH_TIMEOUT_S: Final = 5.0
+CORE_IS_DEAD: Final = 503
+"""What vLLM's health route says then."""
+
+VANISHED_S: Final = 20
+"""Within which a machine elsewhere that is gone without a word is noticed, in the middle of an
+answer too: its kernel acknowledges nothing any more."""
+
+KEEPALIVE_PROBES: Final = 3
 
 
 class ConnectionLost(EngineError):
@@ -48,6 +57,10 @@ class ConnectionLost(EngineError):
     def __init__(self, message: str, *, answered: bool) -> None:
         super().__init__(message)
         self.answered = answered
+
+
+class EngineSilent(EngineUnavailable):
+    """The engine has been given its time and has said nothing."""
 
 
 class ProbeRefused(EngineError):
@@ -283,6 +296,23 @@ class EngineClient:
         self._tally = Tally()
         self._turns = Turns()
         self._closed = False
+        self.dying = False
+        """It has said, or shown, that its core is dead: its process is about to end."""
+
+    async def is_dying(self) -> bool:
+        """Whether an error that it has just answered with is the death of its core.
+
+        vLLM's server outlives its core by a second or two and refuses everything then.
+        """
+        if not self.dying:
+            try:
+                status, _ = await self.get("/health", HEALTH_TIMEOUT_S)
+                self.dying = status == CORE_IS_DEAD
+            except TimeoutError:
+                return False
+            except EngineError:
+                self.dying = True
+        return self.dying
 
     @property
     def received(self) -> int:
@@ -332,7 +362,7 @@ class EngineClient:
                 finally:
                     self.release(connection)
         except TimeoutError:
-            raise EngineError(f"no answer to a one-token request in {timeout_s:g} s") from None
+            raise EngineSilent(f"no answer to a one-token request in {timeout_s:g} s") from None
         if connection.status != 200:
             raise ProbeRefused(
                 f"a one-token request was answered {connection.status}: {answer[:300]!r}",
@@ -405,7 +435,9 @@ class EngineClient:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return await self._open()
         except TimeoutError:
-            why = f"no connection in {CONNECT_TIMEOUT_S:g} s"
+            raise EngineSilent(
+                f"the model's process cannot be reached: no connection in {CONNECT_TIMEOUT_S:g} s"
+            ) from None
         except OSError as error:  # of TLS too
             why = _in_words(error)
         raise EngineUnavailable(f"the model's process cannot be reached: {why}")
@@ -418,9 +450,10 @@ class EngineClient:
             return Connection(self._idle, self._tally, self._turns)
 
         if isinstance(address, Origin):
-            _, connection = await loop.create_connection(
+            transport, connection = await loop.create_connection(
                 protocol, address.host, address.port, ssl=address.tls
             )
+            _keep_alive(transport.get_extra_info("socket"))
         else:
             _, connection = await loop.create_unix_connection(protocol, str(address))
         return connection
@@ -428,6 +461,16 @@ class EngineClient:
     def _drop(self, connection: Connection) -> None:
         self._live.discard(connection)
         connection.abort()
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the kernel notice within VANISHED_S that the other machine is gone."""
+    each_s = VANISHED_S // (KEEPALIVE_PROBES + 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, each_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, each_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_S * 1000)
 
 
 def _in_words(error: OSError) -> str:

@@ -49,10 +49,14 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """A one-token request to this generation was answered (`error` is None) or not."""
+    """A one-token request to this generation was answered (`error` is None) or not.
+
+    `frozen_s` is for how long a signal has stopped one of its processes then.
+    """
 
     generation: int
     error: str | None
+    frozen_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

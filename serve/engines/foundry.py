@@ -98,7 +98,7 @@ class Foundry:
         """
         key = key or model.id
         launch, takes = (
-            self._fake_plan(model, key, at)
+            self._fake_plan(model, defaults, key, at)
             if self._fake
             else self._vllm_plan(model, defaults, key, at)
         )
@@ -127,10 +127,13 @@ class Foundry:
         self._plans.pop(key, None)
         self._standbys.keep(tuple(self._plans.values()))
 
-    def _fake_plan(self, model: ServedModel, key: str, at: int) -> tuple[LaunchPlan, Footprint]:
+    def _fake_plan(
+        self, model: ServedModel, defaults: EngineDefaults, key: str, at: int
+    ) -> tuple[LaunchPlan, Footprint]:
         launch = fake_plan(
-            model, self._knobs, run_dir=self._run_dir, environ=self._environ, key=key
-        )
+            model, self._knobs, run_dir=self._run_dir, environ=self._environ, key=key,
+            ready_timeout_s=defaults.start_timeout_s,
+        )  # fmt: skip
         _, model = divided(self._hardware, model, at)
         return launch, Footprint(estimate_fake(model, self._memory))
 

@@ -15,6 +15,7 @@ from serve.settings.model import EngineArg, ModelConfig, ServedModel
 SOCKET_PATH_MAX_BYTES: Final = 107
 """sun_path of sockaddr_un holds 108 bytes with its terminator (unix(7))."""
 
+FAKE_READY_TIMEOUT_S: Final = 30.0
 LOGPROBS_MAX: Final = 20
 """What OpenAI's API allows for `top_logprobs`."""
 
@@ -125,6 +126,7 @@ def fake_plan(
     run_dir: Path,
     environ: Mapping[str, str],
     key: str | None = None,
+    ready_timeout_s: float = FAKE_READY_TIMEOUT_S,
 ) -> LaunchPlan:
     """The plan of a fake engine (`serve.engines.fake`) with these knobs."""
     socket = socket_of(run_dir, key or model.id)
@@ -146,7 +148,7 @@ def fake_plan(
         env={name: environ[name] for name in INHERITED if name in environ},
         socket=socket,
         cwd=run_dir,
-        ready_timeout_s=30.0,
+        ready_timeout_s=min(ready_timeout_s, FAKE_READY_TIMEOUT_S),
     )
 
 

@@ -74,8 +74,8 @@ def _reported(life: Lifecycle, event: Report, now_s: float) -> Step:
         case SpawnFailed(generation, reason):
             stillborn = replace(life, sentence=life.sentence or reason)
             result = _bury(stillborn, Swept(generation, ""), now_s)
-        case Probed(_, error):
-            result = _probed(life, error, now_s)
+        case Probed():
+            result = _probed(life, event, now_s)
         case Slept(_, error):
             result = _slept(life, error, now_s)
         case Woke(_, error):
@@ -153,9 +153,13 @@ def _condemn(life: Lifecycle, sentence: str) -> Step:
     return condemned, (Send(life.generation, Signal.KILL),)
 
 
-def _probed(life: Lifecycle, error: str | None, now_s: float) -> Step:
+def _probed(life: Lifecycle, probed: Probed, now_s: float) -> Step:
+    error = probed.error
     if life.state is not State.STARTING or life.leaving or life.turning:
         return life, ()
+    if error is not None and probed.frozen_s >= life.policy.hang_idle_s:
+        stopped = f"hung: stopped by a signal for {probed.frozen_s:.0f} s while it started"
+        return _condemn(replace(life, hangs=life.hangs + 1), stopped)
     if error is not None:
         again = Probe(life.generation, life.policy.probe_every_s)
         return replace(life, refusal=error), (again,)

@@ -11,6 +11,11 @@ Amounts = Mapping[str, int]
 
 HOST: Final = "host"
 NOTHING: Final[Amounts] = {}
+REMEDY: Final = (
+    "lower cpu_kv_gib, gpu_memory_fraction or context_tokens of a model, load fewer at startup, or "
+    "raise the site's memory"
+)
+"""What to do where a site's models do not fit."""
 
 
 def gpu(index: int) -> str:

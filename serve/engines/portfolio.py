@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from serve.core.clock import Clock
 from serve.core.errors import EngineUnavailable, ModelNotFound, SetupError
 from serve.engines.jobs import Jobs
-from serve.engines.memory import HOST, NOTHING, Amounts, Footprint, Need, minus, plus
+from serve.engines.memory import HOST, NOTHING, REMEDY, Amounts, Footprint, Need, minus, plus
 from serve.engines.planner import RULES, Action, Posture, Rules, Verb, held, misfit, plan
 from serve.engines.records import Record, Records
 from serve.engines.resident import Resident, Standing
@@ -142,10 +142,7 @@ class Portfolio:
         """Raise SetupError where `misfit` says that the site cannot be served."""
         why = self.misfit()
         if why is not None:
-            raise SetupError(
-                f"{why}; lower cpu_kv_gib, gpu_memory_fraction or context_tokens of a model, load "
-                "fewer at startup, or raise the site's memory"
-            )
+            raise SetupError(f"{why}; {REMEDY}")
 
     def add(self, resident: Resident) -> None:
         """Have one more engine; it is loaded when a request, or `load`, wants it."""

@@ -20,7 +20,7 @@ import orjson
 
 from serve.core.call import Call
 from serve.core.errors import EngineError, EngineUnavailable, SettingsError
-from serve.engines.client import Connection, EngineClient, Origin, ProbeRefused
+from serve.engines.client import Connection, EngineClient, EngineSilent, Origin, ProbeRefused
 from serve.engines.jobs import Jobs
 from serve.engines.states import RETRY_FIRST_GUESS_S, RETRY_MIN_S, Policy, State, backoff_s
 from serve.engines.status import RETRY_FAILED_S, EngineStatus
@@ -43,6 +43,8 @@ class Pace:
     probe_timeout_s: float = 60.0
     """What one token may take of a server that has to load or wake the model for it."""
     retry_max_s: float = 30.0
+    silence_max_s: float = 30.0
+    """A server that accepts requests and answers none for so long has lost those it was given."""
 
 
 class Asked:
@@ -107,6 +109,7 @@ class RemoteEngine:
         self._since_s = clock_s()
         self._losses = 0
         self._failures = 0
+        self._silent_since_s: float | None = None
         self._again_s: float | None = None
         self._error: str | None = None
         self._subscribers: list[Callable[[], None]] = []
@@ -176,7 +179,9 @@ class RemoteEngine:
         try:
             async with asyncio.timeout(timeout_s):
                 while self._state is not State.READY:
-                    if self._state in (State.FAILED, State.STOPPED):
+                    if self._state is State.STOPPED:
+                        raise self._unavailable("is not asked for any more")
+                    if self._state is State.FAILED:
                         raise self._unavailable("is refused by the server that has it")
                     await self._changed.wait()
         except TimeoutError:
@@ -241,14 +246,34 @@ class RemoteEngine:
             await self._client.probe_ready(self._name, self._task, self._pace.probe_timeout_s)
         except (EngineError, SettingsError) as error:
             self._failures += 1
-            self._error = error.message
+            self._error = self._without_key(error.message)
+            await self._weigh(silent=isinstance(error, EngineSilent))
             if self._failures == 1:
                 self._log("a server elsewhere does not answer")
             refused = isinstance(error, ProbeRefused) and error.status in REFUSALS
             self._become(State.FAILED if refused else State.STARTING)
             return False
-        self._failures, self._error = 0, None
+        self._failures, self._error, self._silent_since_s = 0, None, None
         return True
+
+    async def _weigh(self, *, silent: bool) -> None:
+        """End what it has in hand once it has been silent for too long, to be run elsewhere.
+
+        Not where it refuses: one that is closing its door, or has too much to do, may well end
+        what it has begun.
+        """
+        now_s = self._clock_s()
+        if not silent:
+            self._silent_since_s = None
+        elif self._silent_since_s is None:
+            self._silent_since_s = now_s
+        elif now_s - self._silent_since_s >= self._pace.silence_max_s:
+            before, self._client = self._client, self._made()
+            await before.close()
+
+    def _without_key(self, text: str) -> str:
+        """The words of a server, which may repeat the key that it refuses."""
+        return text if self._key is None else text.replace(self._key, "(the key)")
 
     async def _lasts(self) -> None:
         """Return once it does not answer any more."""
@@ -261,7 +286,9 @@ class RemoteEngine:
                 status, _ = await self._client.get("/v1/models", self._pace.check_timeout_s)
             except (EngineError, SettingsError) as error:
                 self._error = error.message
+                await self._weigh(silent=isinstance(error, EngineSilent))
             except TimeoutError:
+                await self._weigh(silent=True)
                 self._error = f"no list of models in {self._pace.check_timeout_s:g} s"
             else:
                 # Servers without such a list are alive when they say so.

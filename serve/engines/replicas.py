@@ -8,7 +8,7 @@ was lost on one before it had produced anything is run again on another.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -205,7 +205,7 @@ class Replicas:
                         refusals.append(error)
             raise min(refusals, key=lambda error: error.retry_after_s)
         finally:
-            await _abandon(waits, taken)
+            _abandon(waits, taken)
 
     def _grow(self, call: Call, ready: Sequence[int]) -> None:
         """Bring back an engine that is at rest, where those that answer have enough to do."""
@@ -246,14 +246,19 @@ class Replicas:
                 self._chooser.forget(index)
 
 
-async def _abandon(waits: Mapping["asyncio.Task[Claim]", object], taken: Claim | None) -> None:
-    """End all waits and give back what they got, but for the one that is taken."""
-    for one in waits:
-        one.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)
-    for one in waits:
-        if not one.cancelled() and one.exception() is None and one.result() is not taken:
-            one.result().release()
+def _abandon(waits: Iterable["asyncio.Task[Claim]"], taken: Claim | None) -> None:
+    """End all waits and have what they got given back, but for the one that is taken.
+
+    Waits for nothing: a request cancelled meanwhile would keep what it had taken for ever.
+    """
+
+    def give_back(wait: "asyncio.Task[Claim]") -> None:
+        if not wait.cancelled() and wait.exception() is None and wait.result() is not taken:
+            wait.result().release()
+
+    for wait in waits:
+        wait.cancel()
+        wait.add_done_callback(give_back)
 
 
 def merged(model_id: str, statuses: Sequence[EngineStatus]) -> EngineStatus:

@@ -87,6 +87,7 @@ class EngineSupervisor:
         self._mailbox: asyncio.Queue[_Letter] = asyncio.Queue()
         self._process: EngineProcess | None = None
         self._tail: tuple[str, ...] = ()
+        self._frozen_since_s: float | None = None
         self._client: EngineClient | None = None
         self._subscribers: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
@@ -100,8 +101,14 @@ class EngineSupervisor:
 
     @property
     def client(self) -> EngineClient | None:
-        """The way to the present process while it is ready; another after each restart."""
-        return self._client if self._life.state is State.READY else None
+        """The way to the present process while it is ready; another after each restart.
+
+        None too while a ready one ends that has lost its core.
+        """
+        client = self._client
+        if client is None or client.dying or self._life.state is not State.READY:
+            return None
+        return client
 
     @property
     def start_timeout_s(self) -> float:
@@ -221,6 +228,7 @@ class EngineSupervisor:
         life = self._life
         about: dict[str, object] = {
             "model": self.model.id,
+            "engine": self._plan.socket.stem,
             "state": life.state.value,
             "generation": life.generation,
         }
@@ -287,6 +295,7 @@ class EngineSupervisor:
 
     async def _spawn(self, generation: int) -> None:
         self._tail = ()
+        self._frozen_since_s = None
         try:
             process = await self._effects.spawn(self._plan, self.model.id)
         except (OSError, SetupError) as error:
@@ -310,7 +319,17 @@ class EngineSupervisor:
         await self._effects.pause(after_s)
         if (client := self._client) is not None:
             error = await _error_of(self._effects.probe(client, self.model))
-            self._post(Probed(generation, error))
+            frozen_s = 0.0 if error is None else await self._frozen_for_s()
+            self._post(Probed(generation, error, frozen_s))
+
+    async def _frozen_for_s(self) -> float:
+        """For how long a signal has stopped a process of the engine, as the looks at it go."""
+        if self._process is None or not (await self._process.vitals()).frozen:
+            self._frozen_since_s = None
+            return 0.0
+        now_s = self._clock.monotonic_s()
+        self._frozen_since_s = now_s if self._frozen_since_s is None else self._frozen_since_s
+        return now_s - self._frozen_since_s
 
     async def _attend(self, generation: int) -> None:
         if (client := self._client) is not None and (process := self._process) is not None:

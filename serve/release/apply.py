@@ -11,6 +11,7 @@ from typing import Any, Final
 from serve.core.errors import Conflict, InhouseError, SettingsError
 from serve.engines.states import State
 from serve.pipeline import Pipeline
+from serve.release.adapters import difference
 from serve.release.archive import Archive, digest_of
 from serve.release.difference import until_restart
 from serve.release.events import Event, Outcome, Stage
@@ -161,7 +162,8 @@ class Release:
         outcome = "refused"
         text = ""
         try:
-            ended = await self._applied(site_file, say)
+            async with self._pipeline.changing:
+                ended = await self._applied(site_file, say)
             outcome, text = str(ended.outcome), ended.text
             return ended
         except InhouseError as error:
@@ -187,6 +189,7 @@ class Release:
             raise SettingsError("\n".join(made.refused))
         for line in lines(made):
             tell(Event(Stage.PLANNED, line))
+        before = self._pipeline.served
         if made.changes or made.at_once:
             change = Change(loaded.site, made, cases, fingerprints, settle)
             self._rollout = Rollout(
@@ -198,7 +201,10 @@ class Release:
                 why = error.message if isinstance(error, InhouseError) else str(error)
                 return Event(Stage.DONE, f"rolled back, because {why}", outcome=Outcome.ROLLED_BACK)
         else:
+            self._pipeline.publish(await asyncio.to_thread(self._workshop.looked_again, before))
             settle()
+        for line in difference(before, self._pipeline.served).lines():
+            tell(Event(Stage.ADAPTERS, line))
         kept = until_restart(self._loaded.site, loaded.site)
         self._loaded = Loaded(loaded.path, kept, loaded.texts)
         return await self._recorded(made)

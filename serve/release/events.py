@@ -16,6 +16,8 @@ class Stage(StrEnum):
     WAITING = "waiting"
     """Requests for the model wait from now on."""
     SHIFTED = "shifted"
+    ADAPTERS = "adapters"
+    """One has come, changed or gone, or is not served."""
     DRAINING = "draining"
     ROLLING_BACK = "rolling_back"
     DONE = "done"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from serve.core.call import Call
-from serve.core.errors import EngineUnavailable, Overloaded
+from serve.core.errors import EngineUnavailable
 from serve.engines.backend import Backend, Claim
 from serve.engines.client import EngineClient
 from serve.engines.states import State
@@ -47,9 +47,9 @@ class Handover:
         self._old.subscribe(callback)
 
     async def claim(self, call: Call, timeout_s: float, avoid: EngineClient | None = None) -> Claim:
-        """Wait for the end of the handover; always raises EngineUnavailable or Overloaded."""
+        """Wait for the end of the handover; always raises EngineUnavailable."""
         if self.waiting >= self._waiting_max:
-            raise Overloaded(
+            raise EngineUnavailable(
                 f"{self.waiting} requests wait for {call.model_id} already "
                 "(limits.waiting_requests); try again shortly",
                 retry_after_s=self._retry_after_s,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from serve.engines.memory import NOTHING, Amounts, in_words, minus, plus, short_of
+from serve.engines.memory import NOTHING, REMEDY, Amounts, in_words, minus, plus, short_of
 from serve.release.difference import (
     AT_NEXT_START,
     AT_ONCE,
@@ -223,7 +223,7 @@ def _misfit(models: Sequence[ServedModel], room: Room) -> tuple[str, ...]:
     each = "; ".join(f"{one} {in_words(room.needs.get(one, NOTHING))}" for one in firm)
     return (
         f"the models that are pinned or loaded at startup do not fit together: {in_words(total)} "
-        f"needed, {in_words(room.capacity)} granted ({each})",
+        f"needed, {in_words(room.capacity)} granted ({each}); {REMEDY}",
     )
 
 

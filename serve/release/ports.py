@@ -77,6 +77,9 @@ class Workshop(Protocol):
     def served(self, pairs: Sequence[tuple[ServedModel, Backend]]) -> tuple[Served, ...]:
         """What to publish for these models. Raises SettingsError."""
 
+    def looked_again(self, served: Sequence[Served]) -> tuple[Served, ...]:
+        """The same with their adapters as they lie there now. Raises SettingsError."""
+
     async def room(self, site: Site) -> Room:
         """The memory, as far as this site's models are concerned.
 

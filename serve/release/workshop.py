@@ -187,6 +187,9 @@ class LocalWorkshop:
     def served(self, pairs: Sequence[tuple[ServedModel, Backend]]) -> tuple[Served, ...]:
         return self._catalogue.served(pairs)
 
+    def looked_again(self, served: Sequence[Served]) -> tuple[Served, ...]:
+        return self._catalogue.looked_again(served)
+
     async def room(self, site: Site) -> Room:
         """See `serve.release.ports.Workshop`."""
         footprints = await asyncio.to_thread(lambda: dict(self._footprints(site)))

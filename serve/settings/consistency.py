@@ -93,6 +93,7 @@ def _of_engine(index: int, model: ServedModel) -> Iterator[Conflict]:
         return
     for setting, said in (
         ("replicas", model.replicas > 1),
+        ("load", model.load == "on_demand"),
         ("pin", model.pin),
         ("idle_sleep_s", model.idle_sleep_s is not None),
         ("devices", model.config.devices is not None),

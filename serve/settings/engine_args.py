@@ -2,14 +2,17 @@
 
 The gateway's promises rest on flags it sets itself, on weights it has checked, and on an engine
 that opens no door of its own. A flag that would undo one of these is refused when the site file
-is read. All others go to the engine as they are; the engine refuses what it does not know.
+is read, and so is one that the installed vLLM does not know; values are for vLLM to judge.
 """
 
+import difflib
 import re
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
+
+from serve.settings.vllm_flags import KNOWN, VERSION
 
 EngineArg = bool | int | float | str
 
@@ -144,6 +147,13 @@ def normalised(name: str) -> str:
     reason = reason_refused(flag)
     if reason is not None:
         raise PydanticCustomError("engine_arg", "not allowed: {reason}", {"reason": reason})
+    if flag not in KNOWN:
+        near = difflib.get_close_matches(flag, KNOWN, n=1)
+        raise PydanticCustomError(
+            "engine_arg",
+            "vLLM {version} has no such flag; {fix}",
+            {"version": VERSION, "fix": f"did you mean {near[0]}?" if near else "remove it"},
+        )
     return flag
 
 

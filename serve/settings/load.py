@@ -1,7 +1,7 @@
 """From a site file to a Site: read, join with the model files, check, make paths absolute."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,13 +19,20 @@ _UNCHANGED: Final = (
 )  # fmt: skip
 
 
-def load_site(path: Path, *, env: Mapping[str, str] = os.environ) -> Site:
+Check = Callable[[Site], Iterable[Conflict]]
+"""Looks at what a site that is right in itself names."""
+
+
+def load_site(
+    path: Path, *, env: Mapping[str, str] = os.environ, check: Check | None = None
+) -> Site:
     """The site that the file at `path` describes.
 
     Relative paths start from the file's `root`. `env` gives `${NAME}` and `~` their values.
-    Raises SettingsError with every problem found, one a line, each with file and line.
+    Raises SettingsError with every problem found, one a line, each with file and line; those that
+    `check` finds are problems too.
     """
-    return _Loading(path, env).site()
+    return _Loading(path, env, check=check).site()
 
 
 def load_files(
@@ -45,6 +52,7 @@ class _Loading:
     path: Path
     env: Mapping[str, str]
     given: Mapping[Path, bytes] = field(default_factory=dict)
+    check: Check | None = None
     texts: dict[Path, bytes] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -60,13 +68,17 @@ class _Loading:
         var_dir = _placed(written.var_dir, root, self.env)
         keys_file = _placed(written.auth.keys_file, var_dir, self.env)
         socket = _placed(written.admin.socket, var_dir, self.env)
-        return Site(
+        site = Site(
             models=tuple(_resolved(model, root, self.env) for model in models),
             var_dir=var_dir,
             auth=written.auth.model_copy(update={"keys_file": keys_file}),
             admin=written.admin.model_copy(update={"socket": socket}),
             **{name: getattr(written, name) for name in _UNCHANGED},
         )
+        if top is not None and self.check is not None:
+            self._disagree(top, self.check(site))
+            refuse(self.problems)
+        return site
 
     def _read(self, path: Path) -> Node | None:
         raw = self.given[path] if path in self.given else raw_of(path, self.problems)
@@ -145,6 +157,9 @@ class _Loading:
             conflicts += of_models(models)
             if written is not None:
                 conflicts += of_routes(written.routes, models)
+        self._disagree(top, conflicts)
+
+    def _disagree(self, top: Node, conflicts: Iterable[Conflict]) -> None:
         for place, text in conflicts:
             at = top.nearest(place)
             self.problems.append(Problem(at.file, at.line, text))

@@ -61,7 +61,7 @@ def problem_of(url: str, remote: Remote) -> str | None:
     """What is wrong with one of its addresses, None where nothing is."""
     try:
         parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0
+        whole = bool((parts.hostname or "").encode("idna")) and parts.port != 0
     except ValueError:
         whole = False
     if not whole:

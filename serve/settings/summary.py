@@ -1,24 +1,34 @@
 """What a site file says, for a person: `inhouse check FILE`."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from serve.core.errors import SettingsError
 from serve.settings.keys import load_keys
-from serve.settings.load import load_site
+from serve.settings.load import Check, load_site
 from serve.settings.model import ModelConfig, ServedModel
 from serve.settings.names import names_of, pinned
 from serve.settings.routes import Route
 from serve.settings.site import Site
 
+Describe = Callable[[ModelConfig], Iterable[str]]
+"""More lines about a model."""
 
-def check_site(path: Path, *, env: Mapping[str, str] = os.environ) -> list[str]:
+
+def check_site(
+    path: Path,
+    *,
+    env: Mapping[str, str] = os.environ,
+    check: Check | None = None,
+    more: Describe | None = None,
+) -> list[str]:
     """Lines that say what the site is and what it still lacks.
 
-    Raises SettingsError where the file is wrong; missing weights and keys are only said.
+    Raises SettingsError where the file is wrong, or `check` finds what it names to be; missing
+    weights and keys are only said.
     """
-    site = load_site(path, env=env)
+    site = load_site(path, env=env, check=check)
     lines = [
         f"{path}: valid",
         f"site      {site.site}",
@@ -27,6 +37,7 @@ def check_site(path: Path, *, env: Mapping[str, str] = os.environ) -> list[str]:
     ]
     for model, names in zip(site.models, names_of([m.entry for m in site.models]), strict=True):
         lines += _model_lines(model, names)
+        lines += [f"          {one}" for one in (more(model.config) if more else ())]
     lines += [f"route     {route.name} → {_targets(route)}" for route in site.routes]
     return lines
 
@@ -45,9 +56,6 @@ def _missing(config: ModelConfig) -> Iterator[str]:
         yield f"no folder {folder}; put the model there, or set source.path"
     elif not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         yield f"{folder} is no model: it needs config.json and *.safetensors"
-    for adapter in config.adapters:
-        if not adapter.path.is_dir():
-            yield f"no adapter {adapter.path}"
     if config.chat_template is not None and not config.chat_template.is_file():
         yield f"no chat template {config.chat_template}"
     if config.harmony_vocab is not None:
@@ -87,9 +95,7 @@ def _more(model: ServedModel) -> Iterator[str]:
         yield f"deprecated from {model.deprecated}{instead}"
     if config.adapters:
         pins = ", ".join(pinned(one.name, one.snapshot) for one in config.adapters)
-        yield f"adapters {pins}, checked when the server starts"
-    if config.adapter_dir is not None:
-        yield f"adapters found in {config.adapter_dir}"
+        yield f"adapters {pins}"
 
 
 def _host(site: Site) -> str:

@@ -270,6 +270,17 @@ def test_a_hung_engine_is_killed_and_counts_as_a_crash() -> None:
     assert engine.life.backoff_until_s == engine.now_s + 1
 
 
+def test_an_engine_that_a_signal_stops_while_it_starts_is_killed() -> None:
+    engine = Engine().on(StartWanted(), Spawned(1, 4711))
+    engine.on(Probed(1, "no socket yet", POLICY.hang_idle_s - 0.1))
+    assert engine.effects == (Probe(1, POLICY.probe_every_s),)
+    engine.on(Probed(1, "no socket yet", POLICY.hang_idle_s))
+    assert (engine.life.state, engine.effects) == (State.STARTING, (Send(1, Signal.KILL),))
+    assert engine.life.hangs == 1
+    engine.crash(-9, "")
+    assert "stopped by a signal" in (engine.life.last_error or "")
+
+
 @pytest.mark.parametrize("wish", [StopWanted(30), SleepWanted()])
 def test_a_hang_of_an_engine_that_is_no_longer_ready_changes_nothing(wish: Event) -> None:
     engine = ready().on(wish)

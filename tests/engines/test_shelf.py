@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from serve.core.errors import SettingsError
-from serve.engines.shelf import FOUND_MAX, Found, Shelf
+from serve.engines.shelf import Contents, Shelf
+from serve.engines.survey import FOUND_MAX
 from serve.settings.model import ModelConfig
 from serve.weights.digest import digest_of, write_manifest
 from serve.weights.ledger import Ledger
@@ -42,13 +43,17 @@ def config(tmp_path: Path) -> Callable[..., ModelConfig]:
 Config = Callable[..., ModelConfig]
 
 
-def pins(found: list[Found]) -> list[str]:
-    return [one.entry.pin for one in found]
+def pins(contents: Contents) -> list[str]:
+    return [one.entry.pin for one in contents.found]
+
+
+def reasons(contents: Contents) -> dict[str, str]:
+    return {folder.name: reason for folder, reason in contents.refused.items()}
 
 
 def test_listed_ones(shelf: Shelf, config: Config, tmp_path: Path) -> None:
     place = write_adapter(tmp_path / "a", Q)
-    (found,) = shelf.adapters(config({"name": "a", "path": place, "snapshot": "2026-11-05"}))
+    (found,) = shelf.look(config({"name": "a", "path": place, "snapshot": "2026-11-05"})).found
     assert found.entry.pin == "a-2026-11-05"
     assert found.digest == digest_of(place)
     assert found.rank == 4
@@ -56,8 +61,8 @@ def test_listed_ones(shelf: Shelf, config: Config, tmp_path: Path) -> None:
 
 
 def test_a_model_without_any_is_not_looked_at(shelf: Shelf, config: Config) -> None:
-    assert shelf.adapters(config(source={"path": Path("/none")})) == []
-    assert shelf.adapters(config(adapter_dir=Path("/none"))) == []
+    assert shelf.look(config(source={"path": Path("/none")})) == Contents()
+    assert shelf.look(config(adapter_dir=Path("/none"))) == Contents()
 
 
 @pytest.mark.parametrize("what", ["digest", "rank", "base", "gone"])
@@ -76,14 +81,14 @@ def test_a_listed_one_that_cannot_be_served_stops_the_start(
         "base": "made for another model", "gone": "no adapter here",
     }  # fmt: skip
     with pytest.raises(SettingsError, match=said[what]):
-        shelf.adapters(config(adapter))
+        shelf.look(config(adapter))
 
 
 def test_a_fake_model_has_no_weights_to_hold_them_against(
     shelf: Shelf, config: Config, tmp_path: Path
 ) -> None:
     place = write_adapter(tmp_path / "a", {"any.thing": (3, 5)})
-    found = shelf.adapters(
+    found = shelf.look(
         config({"name": "a", "path": place}, source={"path": Path("/none")}), weightless=True
     )
     assert pins(found) == ["a"]
@@ -95,9 +100,9 @@ def test_those_in_the_folder_come_and_go(shelf: Shelf, config: Config, tmp_path:
     write_adapter(more / "b-2026-11-05", Q)
     write_adapter(more / "a", Q)
     (more / ".incoming").mkdir()
-    assert pins(shelf.adapters(model)) == ["a", "b-2026-11-05"]
+    assert pins(shelf.look(model)) == ["a", "b-2026-11-05"]
     (more / "a").rename(tmp_path / "elsewhere")
-    assert pins(shelf.adapters(model)) == ["b-2026-11-05"]
+    assert pins(shelf.look(model)) == ["b-2026-11-05"]
 
 
 def test_a_wrong_one_in_the_folder_harms_no_other(
@@ -113,17 +118,21 @@ def test_a_wrong_one_in_the_folder_harms_no_other(
     (more / "half").mkdir()
     model = config(adapter_dir=more)
     for _ in range(2):
-        assert pins(shelf.adapters(model)) == ["good"]
-    reasons = {folder.name: reason for folder, reason in shelf.refused.items()}
-    assert set(reasons) == {"wide", "Loud", "late-2026-13-01", "coded", "half"}
-    assert "takes 9 values" in reasons["wide"]
-    assert "name the folder" in reasons["Loud"]
-    assert "name the folder" in reasons["late-2026-13-01"]
-    assert "code beside weights" in reasons["coded"]
+        there = shelf.look(model)
+        assert pins(there) == ["good"]
+    said = reasons(there)
+    assert set(said) == {"wide", "Loud", "late-2026-13-01", "coded", "half"}
+    assert "takes 9 values" in said["wide"]
+    assert "name the folder" in said["Loud"]
+    assert "name the folder" in said["late-2026-13-01"]
+    assert "code beside weights" in said["coded"]
     assert len(caplog.records) == 5  # each is told once
     write_adapter(more / "half", Q)
-    assert pins(shelf.adapters(model)) == ["good", "half"]
-    assert "half" not in {folder.name for folder in shelf.refused}
+    there = shelf.look(model)
+    assert pins(there) == ["good", "half"]
+    assert set(reasons(there)) == {"wide", "Loud", "late-2026-13-01", "coded"}
+    (more / "coded").rename(tmp_path / "coded")
+    assert "coded" not in reasons(shelf.look(model))
 
 
 def test_names_mean_one_adapter(shelf: Shelf, config: Config, tmp_path: Path) -> None:
@@ -131,11 +140,10 @@ def test_names_mean_one_adapter(shelf: Shelf, config: Config, tmp_path: Path) ->
     listed = write_adapter(tmp_path / "a", Q)
     for name in ("a", "b", "b-2026-11-05"):
         write_adapter(more / name, Q)
-    found = shelf.adapters(config({"name": "a", "path": listed}, adapter_dir=more))
+    found = shelf.look(config({"name": "a", "path": listed}, adapter_dir=more))
     assert pins(found) == ["a", "b"]
-    reasons = {folder.name: reason for folder, reason in shelf.refused.items()}
-    assert '"a" already means' in reasons["a"]
-    assert '"b" already means' in reasons["b-2026-11-05"]
+    assert '"a" already means' in reasons(found)["a"]
+    assert '"b" already means' in reasons(found)["b-2026-11-05"]
 
 
 def test_a_manifest_beside_the_files_is_held_to(
@@ -145,27 +153,50 @@ def test_a_manifest_beside_the_files_is_held_to(
     place = write_adapter(more / "a", Q)
     digest = write_manifest(place)
     model = config(adapter_dir=more)
-    (found,) = shelf.adapters(model)
+    (found,) = shelf.look(model).found
     assert found.digest == digest
     said = json.loads((place / "adapter_config.json").read_text())
     (place / "adapter_config.json").write_text(json.dumps(said | {"lora_alpha": 99}))
-    assert shelf.adapters(model) == []
-    assert "digest mismatch" in shelf.refused[place]
-    assert "adapter_config.json" in shelf.refused[place]
+    there = shelf.look(model)
+    assert there.found == ()
+    assert "digest mismatch" in there.refused[place]
+    assert "adapter_config.json" in there.refused[place]
     write_manifest(place)
-    (again,) = shelf.adapters(model)
+    (again,) = shelf.look(model).found
     assert again.digest != digest
     (place / "inhouse-digest.json").write_text("{}")
-    assert shelf.adapters(model) == []
-    assert "tells of no digest" in shelf.refused[place]
+    there = shelf.look(model)
+    assert there.found == ()
+    assert "tells of no digest" in there.refused[place]
 
 
 def test_there_is_a_bound(shelf: Shelf, config: Config, tmp_path: Path) -> None:
     more = tmp_path / "more"
     for number in range(FOUND_MAX + 1):
         (more / f"a{number:04}").mkdir(parents=True)
-    assert shelf.adapters(config(adapter_dir=more)) == []
-    assert len(shelf.refused) == FOUND_MAX
+    there = shelf.look(config(adapter_dir=more))
+    assert there.found == ()
+    assert "only the first 256" in reasons(there)[f"a{FOUND_MAX:04}"]
+    assert "is missing" in reasons(there)[f"a{FOUND_MAX - 1:04}"]
+
+
+def test_two_snapshots_may_share_a_folder(
+    shelf: Shelf, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = tmp_path / "more"
+    place = write_adapter(more / "a", Q, rank=16)
+    wide, narrow = config(adapter_dir=more), config(adapter_dir=more, adapter_rank_max=8)
+    for _ in range(2):
+        assert pins(shelf.look(wide)) == ["a"]
+        assert set(shelf.look(narrow).refused) == {place}
+    assert len(caplog.records) == 1
+
+
+def test_checking_copies_nothing(shelf: Shelf, config: Config, tmp_path: Path) -> None:
+    shelf.check(config({"name": "a", "path": write_adapter(tmp_path / "a", Q)}))
+    assert not (tmp_path / "shelf").exists()
+    with pytest.raises(SettingsError, match="no adapter here"):
+        shelf.check(config({"name": "a", "path": tmp_path / "gone"}))
 
 
 def test_copies_that_nobody_needs_go(shelf: Shelf, config: Config, tmp_path: Path) -> None:
@@ -174,7 +205,19 @@ def test_copies_that_nobody_needs_go(shelf: Shelf, config: Config, tmp_path: Pat
         {"name": "a", "path": write_adapter(tmp_path / "a", Q)},
         {"name": "b", "path": write_adapter(tmp_path / "b", Q, scale=2.0)},
     )
-    first, second = shelf.adapters(model)
+    first, second = shelf.look(model).found
     shelf.tidy([second.digest])
     assert second.folder.is_dir()
     assert not first.folder.exists()
+
+
+def test_the_copies_are_not_offered_again(shelf: Shelf, config: Config, tmp_path: Path) -> None:
+    own = tmp_path / "shelf"
+    write_adapter(own / "a", Q)
+    for model in (config(adapter_dir=own), config({"name": "a", "path": own / "a"})):
+        with pytest.raises(SettingsError, match="its own copies"):
+            shelf.look(model)
+    (own / "a").rename(tmp_path / "a")
+    (tmp_path / "link").symlink_to(own)
+    with pytest.raises(SettingsError, match="its own copies"):
+        shelf.check(config(adapter_dir=tmp_path / "link"))

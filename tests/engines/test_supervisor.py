@@ -550,6 +550,28 @@ def test_an_engine_that_refuses_every_probe_is_replaced_and_says_why() -> None:
     play(story)
 
 
+def test_a_signal_that_stops_a_start_is_found_long_before_its_timeout() -> None:
+    async def story(world: World, engine: EngineSupervisor) -> None:
+        def refuse() -> None:
+            raise EngineError("no socket yet")
+
+        world.on_probe = refuse
+        await engine.start()
+        await world.pass_time(20)
+        assert world.spawned[0].signals == [], "it starts, however long that takes"
+        world.vitals = Vitals(0.0, frozen=True)
+        await world.pass_time(5)
+        world.vitals = Vitals(0.0, frozen=False)
+        await world.pass_time(10)
+        assert world.spawned[0].signals == [], "it went on"
+        world.vitals = Vitals(0.0, frozen=True)
+        await world.pass_time(10.5)
+        assert world.spawned[0].signals == ["kill"]
+        assert "stopped by a signal" in (engine.status.last_error or "")
+
+    play(story)
+
+
 def test_a_sleeping_engine_is_let_sleep() -> None:
     async def story(world: World, engine: EngineSupervisor) -> None:
         await begin(world, engine)

@@ -5,80 +5,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import start_gateway
-
-STREAMS = 8
-APPLIES = 20
-SITE = """\
-site: t
-root: .
-model_files: models
-var_dir: .
-engine_defaults: {{kind: fake, hang_idle_s: 60, hang_loaded_s: 60}}
-{more}
-models:
-  - {{use: fake, aliases: [default]{entry}}}
-"""
-
-
-class Applied:
-    """A running gateway, its files and its private socket."""
-
-    def __init__(self, root: Path, more: str = "", entry: str = "") -> None:
-        self.root = root
-        (root / "models").mkdir()
-        self.write(more=more, entry=entry)
-        self.gateway = start_gateway(root, "serve", "--site", str(self.site_file), "--starter-key")
-        self.admin = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(root / "run" / "admin.sock")),
-            base_url="http://localhost",
-            timeout=60,
-        )
-
-    @property
-    def site_file(self) -> Path:
-        return self.root / "site.yaml"
-
-    def write(self, context: int = 1000, more: str = "", entry: str = "") -> None:
-        (self.root / "models" / "fake.yaml").write_text(
-            f"name: fake\nsource: {{path: none}}\ncontext_tokens: {context}\n"
-        )
-        self.site_file.write_text(SITE.format(more=more, entry=f", {entry}" if entry else ""))
-
-    def client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self.gateway.key}"}
-        return httpx.AsyncClient(base_url=self.gateway.url, headers=headers, timeout=30)
-
-    def close(self) -> None:
-        self.admin.close()
-        assert self.gateway.stop() == 0
-
-    def apply(self) -> list[dict[str, Any]]:
-        """The events, once nothing else is being applied."""
-        self.until(lambda: self.admin.get("/admin/v1/release").json()["applying"] is None)
-        answer = self.admin.post("/admin/v1/apply", json={"site_file": str(self.site_file)})
-        return [json.loads(line) for line in answer.text.splitlines()]
-
-    def context(self) -> int:
-        (one, *_) = self.gateway.client.get("/v1/models").json()["data"]
-        return int(one["inhouse"]["context_tokens"])
-
-    def until(self, done: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + 10
-        while not done():
-            assert time.monotonic() < deadline_s, self.log()
-            time.sleep(0.05)
-
-    def log(self) -> str:
-        lines = (self.root / "stderr.txt").read_text().splitlines(keepends=True)
-        return "".join(line for line in lines if "inhouse.request" not in line)[-8000:]
+from tests.applied import Applied
 
 
 @pytest.fixture(scope="module")
@@ -111,45 +45,6 @@ async def stream(client: httpx.AsyncClient, told: str) -> str:
                     finish = choice["finish_reason"] or finish
     assert (finish, last) == ("stop", "[DONE]")
     return fingerprint
-
-
-def test_twenty_applies_under_load_fail_no_request(applied: Applied) -> None:
-    async def load() -> tuple[int, set[str], list[dict[str, Any]]]:
-        done, seen = 0, set()
-        over = asyncio.Event()
-        async with applied.client() as client:
-
-            async def one() -> None:
-                nonlocal done
-                while not over.is_set():
-                    seen.add(await stream(client, "fake:prefill=0.05 fake:tokens=20"))
-                    done += 1
-
-            async def swap() -> list[dict[str, Any]]:
-                ends = []
-                try:
-                    for number in range(APPLIES):
-                        applied.write(1001 + number % 2)
-                        ends.append((await asyncio.to_thread(applied.apply))[-1])
-                finally:
-                    over.set()
-                return ends
-
-            ends, *_ = await asyncio.gather(swap(), *(one() for _ in range(STREAMS)))
-        return done, seen, ends
-
-    done, seen, ends = asyncio.run(load())
-    assert [one["outcome"] for one in ends] == ["applied"] * APPLIES
-    assert done > APPLIES * STREAMS
-    assert len(seen) == 3  # the first config, and the two between which it changed
-    assert applied.context() == 1002
-    metrics = applied.gateway.client.get("/metrics").text
-    assert 'outcome="ok"' in metrics
-    assert not any(
-        f'outcome="{word}"' in metrics
-        for word in ("engine_error", "not_ready", "overloaded", "drained", "internal_error")
-    )
-    applied.until(lambda: len(applied.gateway.engine_pids()) == 1)
 
 
 def test_one_long_answer_ends_on_the_engine_that_began_it(applied: Applied) -> None:

@@ -92,13 +92,40 @@ def test_a_killed_engine_is_replaced_and_the_gateway_lives(own: Gateway) -> None
     assert "inhouse_engine_restarts_total" in own.client.get("/metrics").text
 
 
-def test_a_request_without_output_is_run_again_once(own: Gateway) -> None:
-    # It kills its engine before the first token, and then the next one.
+def test_a_request_without_output_is_run_again_twice(own: Gateway) -> None:
+    # It kills its engine before the first token, and then the next ones.
     answer = own.client.post(CHAT, json=body("fake:die@0", stream=True))
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "engine_connection_lost"
     page = own.client.get("/metrics").text
     assert 'outcome="engine_error"} 1.0' in page
+    assert 'inhouse_engine_restarts_total{model="fake"} 2.0' in page
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_requests_of_an_engine_that_has_lost_its_core_are_run_on_the_next(
+    own: Gateway, stream: bool
+) -> None:
+    (engine,) = own.engine_pids()
+    answers: list[httpx.Response] = []
+
+    def ask(text: str) -> None:
+        answers.append(httpx.post(own.url + CHAT, json=body(text, stream=stream), headers=key,
+                                  timeout=30))  # fmt: skip
+
+    key = {"Authorization": f"Bearer {own.key}"}
+    waiting = threading.Thread(target=ask, args=("fake:prefill=0.5",))
+    waiting.start()
+    time.sleep(0.2)
+    # Its server outlives it for a second, in which it refuses everything.
+    begun = own.client.post(CHAT, json=body("fake:core@1", stream=True))
+    assert '"engine_error"' in begun.text
+    assert "[DONE]" not in begun.text
+    ask("hi")
+    waiting.join(30)
+    assert [one.status_code for one in answers] == [200, 200], [one.text for one in answers]
+    assert all("error" not in one.text for one in answers)
+    assert engine not in own.engine_pids()
 
 
 def test_a_partial_stream_ends_in_a_typed_error(own: Gateway) -> None:

@@ -120,6 +120,8 @@ class World:
     told: list[str] = field(default_factory=list)
     fail_at: int | None = None
     calls: int = 0
+    found: Callable[[tuple[Served, ...]], tuple[Served, ...]] = lambda served: served
+    """What a look at the adapters makes of the models."""
 
     def tell(self, what: str) -> None:
         self.told.append(what)
@@ -166,6 +168,10 @@ class World:
             )
             for (model, backend), names in zip(pairs, own, strict=True)
         )
+
+    def looked_again(self, served: Sequence[Served]) -> tuple[Served, ...]:
+        self.tell("look")
+        return self.found(tuple(served))
 
     async def room(self, site: Site) -> Room:
         awake = [one for one in self.units if one.awake]

@@ -39,7 +39,7 @@ async def test_the_same_file_again_does_nothing(stage: Stage) -> None:
     told = len(stage.world.told)
     events = await stage.apply()
     assert events[-1]["text"] == "applied: nothing to change"
-    assert stage.world.told[told:] == ["settle"]
+    assert stage.world.told[told:] == ["settle", "look"]
     assert stage.running() == {1, 2}
 
 

@@ -1,3 +1,6 @@
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,15 @@ from pydantic import ValidationError
 
 from serve.settings.engine_args import reason_refused
 from serve.settings.model import ModelConfig, Source
+from serve.settings.vllm_flags import KNOWN, VERSION
+
+ROOT = Path(__file__).parents[2]
+OWN_FLAGS = """
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+flags = [f for a in make_arg_parser(FlexibleArgumentParser())._actions for f in a.option_strings]
+print(*(flag[2:] for flag in flags if flag.startswith("--")))
+"""
 
 
 def config(**args) -> ModelConfig:
@@ -69,6 +81,36 @@ def test_tuning_flags_are_allowed(name: str) -> None:
 def test_what_is_not_a_flag_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="not an engine flag"):
         config(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("max-num-batched-tokenz", "did you mean max-num-batched-tokens?"),
+        ("max-num-batched", "did you mean max-num-batched-tokens?"),
+        ("no-block-size", "did you mean block-size?"),
+        ("qqq", "remove it"),
+    ],
+)
+def test_what_vllm_does_not_know_is_refused_with_the_nearest(name: str, fix: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        config(**{name: 1})
+    assert f"vLLM {VERSION} has no such flag; {fix}" in str(refused.value)
+
+
+def test_the_list_is_of_the_vllm_that_is_installed() -> None:
+    for flavour in ("cpu", "cuda"):
+        lock = (ROOT / "requirements" / f"engine-{flavour}.in").read_text()
+        assert re.search(rf"^vllm(-cpu)?=={re.escape(VERSION)}$", lock, re.MULTILINE), flavour
+
+
+@pytest.mark.engine
+def test_the_list_is_what_vllm_s_own_parser_takes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_FLAGS], capture_output=True, text=True, timeout=110, check=True
+    )
+    own = set(done.stdout.splitlines()[-1].split())
+    assert {name for name in own - {"help"} if reason_refused(name) is None} == KNOWN
 
 
 def test_names_are_normalised() -> None:

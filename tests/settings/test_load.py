@@ -132,7 +132,10 @@ def test_a_wrong_value_says_what_was_found_and_expected(sites, entry: str, said:
         ("source: {pth: x}", 'unknown key "pth" in models[0].source; nearest known key: "path"'),
         ("engine_args: {seed: [1]}", "models[0].engine_args.seed: found [1]; expected true or"),
         ("engine_args: {api_key: x}", "models[0].engine_args.api_key: not allowed: it makes the "),
-        ("engine_args: {a-b: 1, a_b: 2}", "models[0].engine_args: a-b is given twice"),
+        (
+            "engine_args: {block-size: 1, block_size: 2}",
+            "models[0].engine_args: block-size is given twice",
+        ),
         ("chat_template: null\n  context_tokens: null", "models[0].context_tokens: found null; "),
     ],
 )

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from serve.core.errors import SettingsError
+from serve.settings.consistency import Conflict
 from serve.settings.keys import add_key
 from serve.settings.summary import check_site
 
@@ -86,6 +87,16 @@ def test_snapshots_adapters_and_routes_are_shown(sites) -> None:
     assert "model     small-2026-11-01 (also old)" in lines
     assert "model     small-2026-11-20 (also small)" in lines
     assert "          deprecated from 2026-12-01; use small" in lines
-    assert "          adapters a-2026-11-05, checked when the server starts" in lines
-    assert f"          missing: no adapter {sites.folder}/adapters/a" in lines
+    assert "          adapters a-2026-11-05" in lines
     assert "route     auto → old:a (pick), small (otherwise)" in lines
+
+
+def test_what_a_further_check_finds_has_its_line(sites) -> None:
+    sites.load("site: lab\nmodels:\n- use: small\n  aliases: [default]\n")
+
+    def check(site):
+        assert site.models[0].aliases == ("default",)
+        yield Conflict(("models", 0, "aliases", 0), "models[0].aliases[0]: not nice")
+
+    with pytest.raises(SettingsError, match=r":4: models\[0\]\.aliases\[0\]: not nice$"):
+        check_site(sites.file, env={}, check=check)

@@ -65,3 +65,13 @@ class Releases(Protocol):
         It goes on where nobody listens any more. Raises SettingsError, and Conflict while another
         apply runs.
         """
+
+
+class Adapters(Protocol):
+    """Who knows the adapters that lie in the models' folders."""
+
+    async def rescan(self) -> Mapping[str, Any]:
+        """Serve those that lie there now; the names `added`, `changed` and `removed`.
+
+        Raises SettingsError, and changes nothing, where one that a model file lists is wrong.
+        """

@@ -8,10 +8,11 @@ from fastapi.responses import JSONResponse
 
 from serve import __version__
 from serve.api import errors
+from serve.api.admin import adapters as adapters_of
 from serve.api.admin import release
 from serve.api.admin.bodies import OrderBody, body_of
 from serve.api.admin.orders import KINDS, Kind, Orders
-from serve.api.admin.ports import Keeper, Releases
+from serve.api.admin.ports import Adapters, Keeper, Releases
 from serve.api.admin.report import Reporter
 from serve.core.call import Principal
 from serve.core.clock import Clock
@@ -25,7 +26,12 @@ class Desk:
     """The admin application, and what it has begun: `close` leaves that off."""
 
     def __init__(
-        self, pipeline: Pipeline, keeper: Keeper, releases: Releases | None, clock: Clock
+        self,
+        pipeline: Pipeline,
+        keeper: Keeper,
+        adapters: Adapters,
+        releases: Releases | None,
+        clock: Clock,
     ) -> None:
         self._orders = Orders(keeper, clock)
         self._releases = releases
@@ -37,6 +43,7 @@ class Desk:
         self.app.include_router(
             router(pipeline, keeper, reporter, self._orders, self._refuse_while_applying)
         )
+        self.app.include_router(adapters_of.router(pipeline, adapters, self._refuse_while_applying))
         self.app.include_router(release.router(releases, self._refuse_while_ordered))
 
     async def close(self) -> None:

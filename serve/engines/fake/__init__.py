@@ -14,6 +14,8 @@ tokens are its words. A prompt may carry directives, each a word of its own:
     fake:prefill=S   S seconds of prompt, in many steps      fake:crunch=S S seconds in one step,
     fake:stall@N     from token N on, no step for anybody:                 computing all the while
                      health and metrics answer all the same
+    fake:core@N      lose its core there: it refuses everything, and ends a second later
+    fake:pace=S      S seconds between two tokens
 """
 
 from serve.engines.fake.answer import unstreamed

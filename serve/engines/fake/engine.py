@@ -1,6 +1,7 @@
 """What the connections of one fake engine share: counters, cache, adapters, sleep, steps."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from serve.engines.fake.prefix import PrefixCache
 STEP_S: Final = 0.1
 """Longest step of a long wait; each is seen in the metrics, as a chunk of a prompt is."""
 KV_BLOCKS: Final = 100_000
+ENDS_AFTER_S: Final = 1.0
+"""How long a server outlives its core."""
 
 
 class FakeEngine:
@@ -29,6 +32,7 @@ class FakeEngine:
         self.generated_tokens = 0
         self.asleep_level = 0
         self.stalled = False
+        self.dead = False
         self.crunching = 0
         self._held: list[Callable[[], None]] = []
         self._kv_blocks = 0
@@ -41,6 +45,12 @@ class FakeEngine:
     def stall(self) -> None:
         """Make no step any more."""
         self.stalled = True
+
+    def lose_core(self) -> None:
+        """Refuse everything, and end soon, as vLLM's server does then."""
+        if not self.dead:
+            self.dead = True
+            asyncio.get_running_loop().call_later(ENDS_AFTER_S, os._exit, 1)
 
     def knows(self, model: str) -> bool:
         """Whether a request may name it."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from serve.engines.fake.knobs import Knobs
 
 DIRECTIVE: Final = re.compile(r"fake:([a-z]+)(?:[=@](\S+))?")
-FAULTS: Final = ("die", "hang", "error", "abort", "drop", "garbage", "stall")
+FAULTS: Final = ("die", "hang", "error", "abort", "drop", "garbage", "stall", "core")
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class Script:
     cached_tokens: int = 0
     prefill_s: float = 0.0
     crunch_s: float = 0.0
+    pace_s: float = 0.0
     tool: str | None = None
     logprobs: bool = False
 
@@ -61,6 +62,7 @@ def script_of(body: dict[str, Any], knobs: Knobs) -> Script:
         prompt=text.split(),
         prefill_s=knobs.ttft_ms / 1000 + float(directives.get("prefill") or 0),
         crunch_s=float(directives.get("crunch") or 0),
+        pace_s=float(directives.get("pace") or knobs.tpot_ms / 1000),
         tool=_tool_name(body) if chat else None,
         logprobs=bool(body.get("logprobs")),
     )

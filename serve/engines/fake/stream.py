@@ -25,7 +25,7 @@ class StreamedAnswer:
         self._protocol = protocol
         self._engine = engine
         self._script = script
-        self._pause_s = engine.knobs.tpot_ms / 1000
+        self._pause_s = script.pace_s
         head = {
             "id": answer_id,
             "object": "chat.completion.chunk" if script.chat else "text_completion",
@@ -74,6 +74,9 @@ class StreamedAnswer:
 
     def _step(self) -> None:
         if self._fault(self._next) or self._engine.stalled:
+            return
+        if self._engine.dead:
+            self._fail("the core is dead")
             return
         if self._engine.crunching:
             self._timer = asyncio.get_running_loop().call_later(0.01, self._step)
@@ -130,10 +133,10 @@ class StreamedAnswer:
             elif name == "drop":
                 self._protocol.close()
             elif name == "error":
-                error = {"message": "fake failure", "type": "InternalServerError", "code": 500}
-                self._raw(orjson.dumps({"error": error}))
-                self._raw(b"[DONE]")
-                self._protocol.end_chunked()
+                self._fail("fake failure")
+            elif name == "core":
+                self._engine.lose_core()
+                self._fail("the core is dead")
             elif name == "garbage":
                 self._raw(b'{"choices":[{}')
                 self._protocol.end_chunked()
@@ -143,6 +146,12 @@ class StreamedAnswer:
                 self._protocol.end_chunked()
             return True
         return False
+
+    def _fail(self, message: str) -> None:
+        error = {"message": message, "type": "InternalServerError", "code": 500}
+        self._raw(orjson.dumps({"error": error}))
+        self._raw(b"[DONE]")
+        self._protocol.end_chunked()
 
     def _finish(self) -> None:
         if self._script.include_usage:

@@ -71,7 +71,7 @@ class FakeProtocol(asyncio.Protocol):
             case b"/v1/embeddings":
                 self._embed(self._json())
             case b"/health":
-                self._reply(200, b"")
+                self._reply(503 if self._engine.dead else 200, b"")
             case b"/metrics":
                 self._reply(200, self._engine.metrics().encode(), b"text/plain; version=0.0.4")
             case b"/v1/models":
@@ -142,6 +142,9 @@ class FakeProtocol(asyncio.Protocol):
         script = script_of(body, engine.knobs)
         engine.served += 1
         answer_id = f"chatcmpl-fake{engine.served}"
+        if engine.dead:
+            self._dead()
+            return
         if not engine.knows(script.model):
             words = f"The model `{script.model}` does not exist."
             self._refuse(404, "NotFoundError", words)
@@ -174,12 +177,16 @@ class FakeProtocol(asyncio.Protocol):
             self._engine.stall()
         if "hang" in script.faults or self._engine.stalled:
             return
+        if "core" in script.faults:
+            self._engine.lose_core()
+            self._dead()
+            return
         if "die" in script.faults:
             os.kill(os.getpid(), signal.SIGKILL)
         if script.faults:
             self.close()
             return
-        seconds = script.prefill_s + self._engine.knobs.tpot_ms * len(script.words) / 1000
+        seconds = script.prefill_s + script.pace_s * len(script.words)
 
         def finish() -> None:
             self._whole(script, answer_id)
@@ -191,8 +198,14 @@ class FakeProtocol(asyncio.Protocol):
         else:
             finish()
 
+    def _dead(self) -> None:
+        self._refuse(500, "InternalServerError", "the core is dead")
+
     def _whole(self, script: Script, answer_id: str) -> None:
         self._end()
+        if self._engine.dead:
+            self._dead()
+            return
         self._engine.steps += 1
         self._engine.prompt_tokens += script.prompt_tokens
         self._engine.generated_tokens += len(script.words) * script.choices

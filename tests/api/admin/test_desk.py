@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ class Keeper:
         return {"capacity_bytes": {"host": 2}, "held_bytes": {"host": 1}}
 
 
+class Adapters:
+    """Finds a new one at each look, unless something is wrong."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.looks = 0
+
+    async def rescan(self) -> Mapping[str, Any]:
+        self.looks += 1
+        if self.failure is not None:
+            raise self.failure
+        return {"added": [f"a:n{self.looks}"], "changed": [], "removed": []}
+
+
 class Releases:
     """Two steps."""
 
@@ -105,7 +120,10 @@ class Releases:
 
 def served(name: str, state: State, *adapters: str) -> Served:
     plain = name.replace(":", "-")
-    config = ModelConfig(name=plain, source=Source(path=Path("none")), context_tokens=100)
+    config = ModelConfig(
+        name=plain, source=Source(path=Path("none")), context_tokens=100,
+        adapter_dir=Path("/more") if adapters else None,
+    )  # fmt: skip
     status = EngineStatus(name, state, 7, 3, 0.0, 2, "its own words", 1.25)
     one = Served(
         model=ServedModel(config=config, pin=True),
@@ -115,19 +133,21 @@ def served(name: str, state: State, *adapters: str) -> Served:
         created_s=0,
         names=(name, f"{name}-alias"),
         engine_model=name,
-        about={"digest": "sha256:2"},
+        about={"digest": "sha256:2", "rank": 4},
     )
-    return one.with_adapters(tuple(served(f"{name}:{adapter}", state) for adapter in adapters))
+    poets = (served(f"{name}:{adapter}", state) for adapter in adapters)
+    refused = {Path("/more/huge"): "/more/huge: rank 64 is too large"} if adapters else {}
+    return replace(one, adapters=tuple(poets), refused_adapters=refused)
 
 
 class Site:
     """A desk over pretended parts, and a client of it."""
 
     def __init__(self) -> None:
-        self.keeper, self.releases = Keeper(), Releases()
+        self.keeper, self.releases, self.adapters = Keeper(), Releases(), Adapters()
         models = (served("a", State.READY, "poet"), served("b", State.SLEEPING))
         self.pipeline = Pipeline(models, Gate(8), Meter(Metrics("1"), SystemClock()), 1)
-        self.desk = Desk(self.pipeline, self.keeper, self.releases, SystemClock())
+        self.desk = Desk(self.pipeline, self.keeper, self.adapters, self.releases, SystemClock())
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.desk.app), base_url="http://localhost"
         )
@@ -284,3 +304,40 @@ async def test_orders_and_applies_do_not_mix(site: Site) -> None:
     answer = await site.client.post("/admin/v1/apply", json={"site_file": "/b.yaml"})
     refused(answer, 409, "`drain a`")
     assert site.releases.applied == []
+
+
+async def test_adapters_are_told_with_those_that_are_refused(site: Site) -> None:
+    site.pipeline.gate.enter("a:poet")
+    answer = (await site.client.get("/admin/v1/adapters")).json()
+    poet = {
+        "id": "a:poet", "aliases": ["a:poet-alias"], "digest": "sha256:2", "rank": 4, "in_hand": 1
+    }  # fmt: skip
+    refusal = {"path": "/more/huge", "reason": "/more/huge: rank 64 is too large"}
+    # `b` may have none, and is not in the list.
+    assert answer["data"] == [
+        {"model": "a", "adapter_dir": "/more", "adapters": [poet], "refused": [refusal]}
+    ]
+    assert "changes" not in answer
+    assert (site.adapters.looks, site.claims()) == (0, 0)
+
+
+async def test_a_rescan_tells_what_it_changed(site: Site) -> None:
+    answer = await site.client.post("/admin/v1/adapters/rescan")
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert told["changes"] == {"added": ["a:n1"], "changed": [], "removed": []}
+    assert told["data"][0]["refused"][0]["path"] == "/more/huge"
+    refused(await site.client.get("/admin/v1/adapters/rescan"), 405, "takes POST")
+
+
+async def test_a_rescan_that_fails_says_why_and_that_the_rest_serves(site: Site) -> None:
+    site.adapters.failure = SettingsError("/law: rank 32 is above adapter_rank_max 16")
+    answer = await site.client.post("/admin/v1/adapters/rescan")
+    refused(answer, 400, "/law: rank 32", "the adapters from before are still served")
+    assert answer.json()["error"]["code"] == "invalid_adapter"
+
+
+async def test_no_rescan_while_a_site_is_applied(site: Site) -> None:
+    site.releases.applying = "/b.yaml"
+    refused(await site.client.post("/admin/v1/adapters/rescan"), 409, "/b.yaml is being applied")
+    assert site.adapters.looks == 0
