@@ -1,5 +1,6 @@
 """Servers that several test modules share. Everything listens on loopback only."""
 
+import logging
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serve import log
 from serve.cli import main
 
 START_TIMEOUT_S = 20
@@ -122,8 +124,12 @@ Inhouse = Callable[..., Ran]
 
 
 @pytest.fixture
-def inhouse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inhouse:
+def inhouse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Inhouse]:
     """Runs `inhouse <words>` in this process: starting one for each takes a second or two."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, log._direct
 
     def run(*words: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["inhouse", *words])
@@ -132,7 +138,9 @@ def inhouse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         printed = capsys.readouterr()
         return Ran(int(ended.value.code or 0), printed.out, printed.err)
 
-    return run
+    yield run
+    # `serve` sets logging up for its process, which is this one.
+    root.handlers[:], root.level, log._direct = before
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import orjson
 import pytest
 
-from benchmarks.swap_table import table
 from serve.metering.metrics import Metrics
 from serve.settings.load import load_site
 
@@ -37,13 +35,6 @@ def test_every_series_is_documented() -> None:
     documented = {name.removesuffix("_total") for name in re.findall(r"^\| `(\w+)`", text, re.M)}
     exported = {family.name for family in Metrics("1").registry.collect()}
     assert documented == exported
-
-
-def test_the_table_of_swaps_is_that_of_the_record() -> None:
-    text = (ROOT / "docs" / "engines.md").read_text()
-    shown = text.partition("<!-- swap: begin -->\n")[2].partition("\n<!-- swap: end -->")[0]
-    record = orjson.loads((ROOT / "benchmarks" / "results" / "swap.json").read_bytes())
-    assert shown == table(record)
 
 
 ALL = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]

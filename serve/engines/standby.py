@@ -21,6 +21,7 @@ from serve.engines.become import LATE, STANDBY_FLAG, WARM, Order, early
 from serve.engines.launch import SCRATCH_VARIABLE, LaunchPlan
 from serve.engines.mortality import PARENT_VARIABLE, kill_session
 from serve.engines.output import Output
+from serve.engines.vitals import vitals_of
 
 log = logging.getLogger("inhouse.engine")
 
@@ -56,6 +57,12 @@ class Standby:
     process: asyncio.subprocess.Process
     output: Output
     line: socket.socket
+
+    @property
+    def lives(self) -> bool:
+        """It has not ended, and no signal has stopped it."""
+        pid = self.process.pid
+        return self.process.returncode is None and not vitals_of(pid, (pid,)).frozen
 
     def become(self, plan: LaunchPlan, label: str) -> None:
         """Turn it into the plan's engine; from now on it is the caller's. Raises OSError."""
@@ -95,7 +102,7 @@ class StandbyPool:
     @property
     def warm(self) -> int:
         """How many could become an engine now."""
-        return sum(one.process.returncode is None for one in self._warm)
+        return sum(one.lives for one in self._warm)
 
     def keep(self, plans: Iterable[LaunchPlan]) -> None:
         """Hold standbys that fit these engines; others end at the next look."""
@@ -122,7 +129,7 @@ class StandbyPool:
         """A warm process that can become this engine, if there is one."""
         kind = kind_of(plan)
         for one in self._warm:
-            if one.kind == kind and one.process.returncode is None:
+            if one.kind == kind and one.lives:
                 self._warm.remove(one)
                 return one
         return None
@@ -146,7 +153,7 @@ class StandbyPool:
 
     async def _end_unfit(self) -> None:
         for one in tuple(self._warm):
-            if one.kind not in self._plans or one.process.returncode is not None:
+            if one.kind not in self._plans or not one.lives:
                 self._warm.remove(one)
                 await one.end()
 

@@ -165,6 +165,12 @@ def test_a_standby_that_dies_is_replaced_and_the_engine_started_afresh(tmp_path:
         second = pool._warm[0].process
         os.kill(second.pid, signal.SIGKILL)
         await until(lambda: pool.warm == 1 and pool._warm[0].process is not second)
+        third = pool._warm[0].process
+        os.kill(third.pid, signal.SIGSTOP)
+        await until(lambda: not pool.warm)
+        assert pool.take(plan) is None, "it would take the order and never act on it"
+        await until(lambda: pool.warm == 1)
+        assert session_members(third.pid) == []
         await engine.stop()
         await pool.stop()
 

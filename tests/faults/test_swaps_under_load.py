@@ -19,7 +19,7 @@ from tests.faults.clients import STREAMS, Clients, Killer
 APPLIES = 20
 FAULTS = 10
 HASTY = "hang_idle_s: 1, hang_loaded_s: 1, progress_every_s: 0.1, start_timeout_s: 2"
-REST_S = 2.0
+REST_S = 3.0
 """Without a rest, two cores compute nothing but answers, and an engine starts in minutes."""
 ROOT = Path(__file__).parents[2]
 
@@ -151,7 +151,7 @@ def test_applies_alone_end_no_request(calm: Applied) -> None:
 def real_body(number: int) -> dict[str, Any]:
     told = f"Count from {number} in words."
     message = {"role": "user", "content": told}
-    return {"model": "default", "messages": [message], "max_completion_tokens": 24}
+    return {"model": "default", "messages": [message], "max_completion_tokens": 8}
 
 
 def has_core(pid: int) -> bool:

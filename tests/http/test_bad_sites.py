@@ -1,6 +1,5 @@
 """Sites that cannot be: refused by name, in one line, by each command that meets them."""
 
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -134,16 +133,6 @@ def running(place: Place) -> Iterator[Gateway]:
     one = start_gateway(place.folder, "serve", "--site", str(site))
     yield one
     assert one.stop() == 0
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """`serve` sets it up for its process, which is this one."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())

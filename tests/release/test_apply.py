@@ -10,7 +10,10 @@ import pytest
 from serve.core.errors import Conflict, EngineUnavailable, ModelNotFound, SettingsError
 from serve.release.apply import refuse_cut
 from serve.release.handover import Handover
+from serve.settings.load import load_files
 from tests.release.conftest import WHO, Stage, World, call_of
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def stages(events: list[dict[str, Any]]) -> list[str]:
@@ -157,6 +160,18 @@ async def test_a_file_cut_at_any_byte_changes_nothing(stage: Stage) -> None:
     assert stage.running() == {0, 1}
     assert [one for one in stage.world.told if one != "settle"] == told
     assert await stage.who_answers("b") == 1
+
+
+def test_shipped_files_cut_at_any_byte_are_refused() -> None:
+    path = CONFIGS / "sites" / "quickstart.yaml"
+    _, texts = load_files(path, env={})
+    assert len(texts) == 2
+    for cut, whole in texts.items():
+        for end in range(len(whole)):
+            given = {**texts, cut: whole[:end]}
+            with pytest.raises(SettingsError, match=cut.name):
+                for file, text in load_files(path, env={}, given=given)[1].items():
+                    refuse_cut(file, text, texts[file])
 
 
 def test_a_file_that_says_that_it_is_whole_is_taken_for_whole() -> None:
