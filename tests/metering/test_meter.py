@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from serve import log
 from serve.core.call import Call, Principal
 from serve.core.usage import Usage
 from serve.metering.meter import Meter
@@ -30,7 +31,10 @@ def call(**changes: object) -> Call:
     return Call(**(fields | changes))  # type: ignore[arg-type]  # a test's short cut
 
 
-def test_ttft_tpot_and_tokens(caplog: pytest.LogCaptureFixture) -> None:
+def test_ttft_tpot_and_tokens(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_direct", False)  # as before any server set logging up
     clock, metrics = SetClock(), Metrics("1")
     meter = Meter(metrics, clock)
     timeline = meter.open(call())
