@@ -1,20 +1,11 @@
-"""The composition root: the one place that picks concrete parts, and their start and stop order.
+"""The composition root: the one place that picks concrete parts and joins them."""
 
-Start: engines begin loading → the door opens (not ready) → ready. Stop: the door refuses new
-work → streams finish, or end with a typed error at the deadline → engines stop → process ends.
-"""
-
-import asyncio
-import contextlib
 import logging
 import os
-import signal
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -25,15 +16,13 @@ from serve.admission.authenticate import Authenticator
 from serve.admission.gate import Gate
 from serve.api import errors, health, models
 from serve.api.admin.keeper import PortfolioKeeper
-from serve.api.admin.listener import Listener
 from serve.api.admin.routes import Desk
-from serve.api.cork import CorkedProtocol
 from serve.api.envelope import Envelope
 from serve.api.fields import check_chat, check_completion
 from serve.api.generate import GenerateEndpoint
 from serve.catalogue import Catalogue
 from serve.core.clock import Clock, SystemClock
-from serve.core.errors import SettingsError, SetupError
+from serve.core.errors import SettingsError
 from serve.engines.backend import Backend
 from serve.engines.ensemble import joined, remotes_of
 from serve.engines.fingerprint import engine_version
@@ -48,7 +37,6 @@ from serve.release.adapters import Adapters
 from serve.release.apply import Release
 from serve.release.archive import Archive
 from serve.release.ports import Load, Loaded, Settle
-from serve.release.watch import Watch
 from serve.release.workshop import LocalWorkshop
 from serve.settings.load import load_files
 from serve.settings.model import ModelConfig, ServedModel, Source
@@ -56,8 +44,6 @@ from serve.settings.operation import Admin
 from serve.settings.site import Auth, EngineDefaults, Listen, Log, Site
 
 log = logging.getLogger("inhouse")
-
-CONNECTIONS_BACKLOG = 2048
 
 
 @dataclass(frozen=True)
@@ -325,123 +311,3 @@ def _asgi(
     app.include_router(models.router(pipeline, authenticator))
     app.include_router(health.router(pipeline, metrics))
     return Envelope(app, {path: errors.Guard(one) for path, one in direct.items()})
-
-
-class Door(uvicorn.Server):
-    """uvicorn, except that signals mean drain first (`run`)."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the draining."""
-    listen = server.site.listen
-    door = Door(
-        uvicorn.Config(
-            server.asgi,
-            host=listen.host,
-            port=listen.port,
-            http=CorkedProtocol,
-            loop="none",
-            lifespan="off",
-            ws="none",
-            proxy_headers=False,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            backlog=CONNECTIONS_BACKLOG,
-            timeout_graceful_shutdown=5,
-        )
-    )
-    sock = _bind(listen.host, listen.port)
-    try:
-        admin = Listener(server.desk.app, server.site.admin.socket)
-    except SetupError:
-        sock.close()
-        raise
-    stopping = _on_signals()
-    keeping_up = asyncio.create_task(_keep_up(server.release))
-    serving = asyncio.create_task(door.serve(sockets=[sock]))
-    try:
-        admin.open()
-        await server.start()
-        if on_ready is not None:
-            on_ready.set()
-        await asyncio.wait(
-            {serving, asyncio.create_task(stopping[0].wait())},
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not serving.done():
-            await _drain(server, stopping[1])
-    finally:
-        door.should_exit = True
-        keeping_up.cancel()
-        await serving
-        await server.desk.close()
-        await server.stop()
-        await admin.close()
-        log.info("stopped")
-
-
-async def _keep_up(release: Release | None) -> None:
-    """Apply the site file at SIGHUP, and when it changes where `reload.watch` says so."""
-    if release is None:
-        return
-    hangup = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-
-    def every_s() -> float | None:
-        reload = release.site.reload
-        return reload.watch_every_s if reload.watch else None
-
-    watching = asyncio.create_task(Watch(release.files, every_s, release.keep_up).run())
-    proving = asyncio.create_task(release.prove())
-    try:
-        while True:
-            await hangup.wait()
-            hangup.clear()
-            await release.keep_up()
-    finally:
-        watching.cancel()
-        proving.cancel()
-
-
-async def _drain(server: Server, again: asyncio.Event) -> None:
-    log.info("draining", extra={"in_hand": server.pipeline.gate.in_hand})
-    draining = asyncio.create_task(server.drain())
-    hurried = asyncio.create_task(again.wait())
-    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
-    hurried.cancel()
-    if not draining.done():
-        await server.pipeline.finish(0)
-    await draining
-
-
-def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Events of the first and of the second SIGTERM or SIGINT."""
-    first, second = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (second if first.is_set() else first).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    return first, second
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise SetupError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it, or set "
-            "another listen.port in the site file"
-        ) from None
-    return sock

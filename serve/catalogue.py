@@ -15,7 +15,7 @@ from serve.engines.adapters import Adapted, engine_name
 from serve.engines.backend import Backend
 from serve.engines.fingerprint import fingerprint
 from serve.engines.shelf import Found, Shelf
-from serve.pipeline import Headers, Served
+from serve.served import Headers, Served
 from serve.settings.model import ServedModel
 from serve.settings.names import names_of
 from serve.weights.ledger import Ledger

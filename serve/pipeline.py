@@ -9,37 +9,35 @@ import asyncio
 import difflib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from serve.admission.context import ContextGuard
 from serve.admission.gate import Gate
-from serve.admission.routes import Choice, Facts, choose
+from serve.admission.routes import Facts, choose
 from serve.core.call import Call, Principal, Sink, Timeline
 from serve.core.errors import (
-    ContextLengthExceeded,
     Draining,
     EngineError,
     EngineUnavailable,
-    InvalidRequest,
     ModelNotFound,
     Overloaded,
     RequestError,
 )
 from serve.core.usage import Usage
-from serve.engines.backend import Backend, Claim
-from serve.engines.client import Connection, ConnectionLost, EngineClient
+from serve.engines.backend import Claim
+from serve.engines.client import EngineClient
+from serve.engines.connection import Connection, ConnectionLost
 from serve.engines.states import State
 from serve.metering.meter import Meter
-from serve.settings.model import ServedModel
+from serve.served import Served
 from serve.settings.routes import Route
 from serve.stream.answer import JSON, Shape, chat_answer, completion_answer
 from serve.stream.chunks import ChatChunks, ChunkStream, CompletionChunks
 from serve.stream.comments import Comments
+from serve.stream.refusal import refusal
 from serve.stream.sse import Decoder
 
 ATTEMPTS: Final = 3
@@ -47,42 +45,6 @@ ATTEMPTS: Final = 3
 
 FINISH_GRACE_S: Final = 2.0
 """What a request ended at the drain's deadline has to tell its client so."""
-
-
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One model of the site, or an adapter of it, with all that answering for it needs.
-
-    `names` are all that it answers to, `id` the pinned one; `engine_model` is what its engine
-    calls it. `about` is for `/v1/models`, `headers` go with every answer. An adapter's `model` is
-    its base, which keeps it in `adapters`; `refused_adapters` are folders of the base's
-    `adapter_dir` that are not served, each with the reason.
-    """
-
-    model: ServedModel
-    backend: Backend
-    guard: ContextGuard
-    fingerprint: str
-    created_s: int
-    names: tuple[str, ...]
-    engine_model: str
-    about: Mapping[str, Any]
-    headers: Headers = ()
-    adapters: tuple["Served", ...] = field(default=(), repr=False)
-    refused_adapters: Mapping[Path, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def id(self) -> str:
-        """What answers carry."""
-        return self.names[0]
-
-    def chosen_by(self, choice: Choice) -> "Served":
-        """The same, with answers that say which rule of which route chose it."""
-        said = f"{choice.route}/{choice.rule} -> {self.id}".encode()
-        return replace(self, headers=(*self.headers, (b"x-inhouse-route", said)))
 
 
 Answerer = Callable[[JSON, Shape], tuple[JSON, Usage]]
@@ -416,27 +378,3 @@ def outcome_of(error: RequestError) -> str:
             return "engine_error"
         case _:
             return "refused"
-
-
-def refusal(call: Call, status: int, body: bytes) -> RequestError:
-    """An engine's refusal as an error of ours.
-
-    Only a 400's words are the client's business; they are about its request.
-    """
-    message = _message_of(body)
-    if status in (400, 422):
-        if "context length" in message or "max_model_len" in message:
-            param = "messages" if call.endpoint == "chat.completions" else "prompt"
-            return ContextLengthExceeded(message, param=param)
-        return InvalidRequest(message, code="invalid_value")
-    if status in (429, 503):
-        return Overloaded("the model's own queue is full; try again shortly")
-    return EngineError(f"the model's process refused this request ({status})")
-
-
-def _message_of(body: bytes) -> str:
-    try:
-        error: Any = orjson.loads(body)
-        return str(error["error"]["message"])[:1000]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return "the model's process refused this request without a reason"

@@ -20,7 +20,8 @@ from serve.api.errors import body_of, internal
 from serve.api.fields import Checked
 from serve.core.call import Call, Principal
 from serve.core.errors import InvalidRequest, RequestError
-from serve.pipeline import Headers, Pipeline, Served, outcome_of
+from serve.pipeline import Pipeline, outcome_of
+from serve.served import Headers, Served
 from serve.settings.site import Limits
 
 log = logging.getLogger("inhouse.api")

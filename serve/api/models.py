@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serve.admission.authenticate import Authenticator
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
+from serve.served import Served
 from serve.settings.routes import Route
 
 

@@ -21,11 +21,11 @@ from serve.app import (
     load_as_served,
     load_last_good,
     portfolio_of,
-    run,
 )
 from serve.cli.terminal import OptionalSiteOption, out
 from serve.console import announce
 from serve.core.errors import SettingsError
+from serve.door import run
 from serve.settings.keys import digest_of, load_keys, starter_key
 from serve.settings.site import Site
 

@@ -18,7 +18,8 @@ import orjson
 from serve.core.call import Call
 from serve.core.errors import EngineError, EngineUnavailable
 from serve.engines.backend import Backend, Claim
-from serve.engines.client import ConnectionLost, EngineClient
+from serve.engines.client import EngineClient
+from serve.engines.connection import ConnectionLost
 from serve.engines.status import EngineStatus
 
 log = logging.getLogger("inhouse.engine")

@@ -12,14 +12,15 @@ from typing import Any, Final, Protocol
 from serve.core.clock import Clock
 from serve.core.errors import EngineUnavailable, ModelNotFound, SetupError
 from serve.engines.jobs import Jobs
-from serve.engines.memory import HOST, NOTHING, REMEDY, Amounts, Footprint, Need, minus, plus
+from serve.engines.measurement import Gauge, Measurement
+from serve.engines.memory import NOTHING, REMEDY, Amounts, Footprint, Need, minus, plus
 from serve.engines.planner import RULES, Action, Posture, Rules, Verb, held, misfit, plan
-from serve.engines.records import Record, Records
-from serve.engines.resident import Resident, Standing
+from serve.engines.records import Records
+from serve.engines.resident import Resident
 from serve.engines.standby import StandbyPool
+from serve.engines.standing import Standing
 from serve.engines.states import State
 from serve.engines.status import RETRY_FAILED_S, EngineStatus
-from serve.settings.model import ServedModel
 
 log = logging.getLogger("inhouse.engine")
 
@@ -32,8 +33,6 @@ QUIET_S: Final = 0.25
 """An engine that is removed goes once no request has used it for so long."""
 
 Work = Callable[[], Coroutine[Any, Any, None]]
-Gauge = Callable[[int, bool], Amounts]
-"""(leader of the session, whether to ask the driver) → what it holds; called in a thread."""
 
 
 class Observer(Protocol):
@@ -64,8 +63,7 @@ class Portfolio:
         self.capacity = capacity
         self.observer = observer
         self._clock = clock
-        self._records = records
-        self._gauge = gauge
+        self._measurement = Measurement(records, gauge)
         self._standbys = standbys
         self._rules = rules
         self._residents: dict[str, Resident] = {}
@@ -83,10 +81,6 @@ class Portfolio:
     def residents(self) -> tuple[Resident, ...]:
         """All engines."""
         return tuple(self._residents.values())
-
-    def pairs(self) -> tuple[tuple[ServedModel, Resident], ...]:
-        """Each model with its engine."""
-        return tuple((one.model, one) for one in self._residents.values())
 
     def statuses(self) -> tuple[EngineStatus, ...]:
         """The present state of each engine."""
@@ -151,12 +145,7 @@ class Portfolio:
         self._residents[resident.key] = resident
         self._states[resident.key] = resident.supervisor.status.state
         resident.attach(self.nudge, self._on_idle, self._changed)
-        self._recall(resident)
-        self.nudge()
-
-    def place(self, key: str, model: ServedModel) -> None:
-        """Have the same engine with what another site says of it: pin, idle time, names."""
-        self._one(key).model = model
+        self._measurement.recall(resident)
         self.nudge()
 
     async def remove(self, key: str, drain_timeout_s: float) -> None:
@@ -196,7 +185,7 @@ class Portfolio:
                 one.ordered_since_s = now_s
         if self._standbys is not None:
             self._standbys.start(self._engine_starts)
-        if self._gauge is not None:
+        if self._measurement.possible:
             self._jobs.start(self._measure_all())
         self.nudge()
 
@@ -387,19 +376,8 @@ class Portfolio:
     # Measuring
 
     def foresee(self, footprint: Footprint) -> tuple[Need, float | None]:
-        """What an engine is expected to take, and its load in seconds, as found in earlier lives;
-        else by estimate, and None."""
-        key = footprint.record_key
-        if self._records is not None and key is not None and (known := self._records.get(key)):
-            return known.need(footprint), known.load_s or None
-        return footprint.estimate, None
-
-    def _recall(self, one: Resident) -> None:
-        """Plan with what was found in an earlier life."""
-        key = one.footprint.record_key
-        if self._records is not None and key is not None and self._records.get(key):
-            one.need, one.load_s = self.foresee(one.footprint)
-            one.measured = True
+        """See `Measurement.foresee`."""
+        return self._measurement.foresee(footprint)
 
     async def _measure_all(self) -> None:
         """Look at engines again and again: what they take grows with what they are asked."""
@@ -409,22 +387,5 @@ class Portfolio:
                 await self._measure(one)
 
     async def _measure(self, one: Resident, *, asleep: bool = False) -> None:
-        status, footprint = one.supervisor.status, one.footprint
-        state = State.SLEEPING if asleep else State.READY
-        if self._gauge is None or self._records is None or footprint.record_key is None:
-            return
-        if status.pid is None or status.state is not state:
-            return
-        found = await asyncio.to_thread(self._gauge, status.pid, footprint.on_devices)
-        now = one.supervisor.status
-        if (now.pid, now.state, now.turning) != (status.pid, state, False) or not found.get(HOST):
-            return
-        one.need = await asyncio.to_thread(self._keep, one, found, asleep)
-        one.measured = True
-        self.nudge()
-
-    def _keep(self, one: Resident, found: Amounts, asleep: bool) -> Need:
-        assert self._records is not None and one.footprint.record_key is not None
-        amounts = {"asleep": found} if asleep else {"awake": found}
-        record = Record(**amounts, kv_bytes=one.footprint.kv_bytes, load_s=one.load_s or 0.0)
-        return self._records.put(one.footprint.record_key, record).need(one.footprint)
+        if await self._measurement.take(one, asleep=asleep):
+            self.nudge()

@@ -20,7 +20,8 @@ import orjson
 
 from serve.core.call import Call
 from serve.core.errors import EngineError, EngineUnavailable, SettingsError
-from serve.engines.client import Connection, EngineClient, EngineSilent, Origin, ProbeRefused
+from serve.engines.client import EngineClient, EngineSilent, Origin, ProbeRefused
+from serve.engines.connection import Connection
 from serve.engines.jobs import Jobs
 from serve.engines.states import RETRY_FIRST_GUESS_S, RETRY_MIN_S, Policy, State, backoff_s
 from serve.engines.status import RETRY_FAILED_S, EngineStatus

@@ -7,15 +7,16 @@ that want it, and all of them are let in at once when it is: one load serves the
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
 from serve.core.call import Call
 from serve.core.errors import EngineUnavailable
 from serve.engines.client import EngineClient
-from serve.engines.memory import NOTHING, Amounts, Footprint, Need
+from serve.engines.memory import NOTHING, Footprint, Need
 from serve.engines.planner import Posture, Tenant, Verb, held
+from serve.engines.standing import Standing
 from serve.engines.states import RETRY_FIRST_GUESS_S, State
 from serve.engines.status import RETRY_FAILED_S, EngineStatus
 from serve.engines.supervisor import EngineSupervisor
@@ -41,31 +42,6 @@ class Held:
 
 
 _Told = asyncio.Future[Held | EngineUnavailable]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What an operator may know of one engine's place in the memory.
-
-    `memory` is what it takes now, `need` what it takes while it answers; `measured` says that
-    this was found, not estimated. `idle_s`: since its last request; `swap_s`: what its latest load
-    or wake took.
-    """
-
-    key: str
-    model_id: str
-    posture: Posture
-    pinned: bool
-    draining: bool
-    memory: Amounts
-    need: Need
-    measured: bool
-    in_use: int
-    waiting: int
-    idle_s: float
-    swap_s: float | None
-    loads: int
-    evictions: int
 
 
 class Resident:

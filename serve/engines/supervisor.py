@@ -97,7 +97,6 @@ class EngineSupervisor:
         self._attending: asyncio.Task[None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._timer_due_s: float | None = None
-        self._on_call = model.load == "on_demand"
 
     @property
     def client(self) -> EngineClient | None:
@@ -126,7 +125,6 @@ class EngineSupervisor:
 
     async def start(self) -> None:
         """Want the model; returns when its process has been started, not when it is ready."""
-        self._on_call = True
         await self._tell(StartWanted())
 
     async def sleep(self, level: int = 1) -> None:
@@ -140,7 +138,6 @@ class EngineSupervisor:
         killed then. May be called at any time, again and at once.
         """
         grace_s = self._grace_s if drain_timeout_s is None else drain_timeout_s
-        self._on_call = False
         if self._task is not None or self._life.state is not State.STOPPED:
             await self._tell(StopWanted(grace_s))
         try:
@@ -155,20 +152,17 @@ class EngineSupervisor:
             await self._end()
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """Return once the engine answers; one that sleeps, or is started on demand, is called.
+        """Return once the engine answers.
 
         Raises EngineUnavailable, with its reason and an honest `retry_after_s`: at once where
-        the engine has failed or is stopped, else after `timeout_s`.
+        the engine has failed, sleeps or is stopped, else after `timeout_s`.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 while self._life.state is not State.READY:
-                    if self._on_call and self._life.state in (State.STOPPED, State.SLEEPING):
-                        await self._tell(StartWanted())
-                    elif self._life.state in (State.STOPPED, State.FAILED):
+                    if self._life.state is not State.STARTING:
                         raise self.unavailable()
-                    else:
-                        await self._changed.wait()
+                    await self._changed.wait()
         except TimeoutError:
             raise self.unavailable() from None
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
+from serve.served import Served
 
 LookAgain = Callable[[Sequence[Served]], tuple[Served, ...]]
 """Models with their adapters as they lie there now. Raises SettingsError; blocks."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from serve.engines.backend import Backend
-from serve.pipeline import Served
 from serve.release.plan import Room
+from serve.served import Served
 from serve.settings.model import ServedModel
 from serve.settings.site import Site
 

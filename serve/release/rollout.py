@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from serve.core.errors import EngineError, InhouseError
 from serve.engines.backend import Backend
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
 from serve.release.archive import Archive
 from serve.release.evals import evaluate
 from serve.release.events import Event, Stage
@@ -20,6 +20,7 @@ from serve.release.handover import Handover
 from serve.release.plan import Kind, Plan, Step, Way
 from serve.release.ports import Unit, Workshop
 from serve.release.render import wait_of
+from serve.served import Served
 from serve.settings.cases import Cases
 from serve.settings.model import ServedModel
 from serve.settings.site import Site

@@ -16,8 +16,8 @@ from serve.engines.planner import Posture, held
 from serve.engines.portfolio import Portfolio
 from serve.engines.resident import Resident
 from serve.engines.states import State
-from serve.pipeline import Served
 from serve.release.plan import Room
+from serve.served import Served
 from serve.settings.model import ServedModel
 from serve.settings.site import Site
 

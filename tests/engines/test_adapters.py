@@ -109,9 +109,13 @@ async def test_every_new_process_learns_it_once(start: Start, folder: Path) -> N
 
 async def test_one_that_is_loaded_already_is_fine(start: Start, folder: Path) -> None:
     process = await start()
+    base = Base(process.client)
     for _ in range(2):  # as after a rescan that made a new backend of it
-        claim = await Adapted(Base(process.client), "fake:a@1", folder).claim(CALL, 1.0)
+        claim = await Adapted(base, "fake:a@1", folder).claim(CALL, 1.0)
+        assert claim.client is process.client
         claim.release()
+    assert process.engine.adapters.paths == {"fake:a@1": str(folder)}
+    assert base.held == 0
 
 
 async def test_a_refusal_is_told_and_nothing_stays_claimed(start: Start, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from serve.core.errors import EngineError, EngineUnavailable
-from serve.engines import client as module
-from serve.engines.client import ConnectionLost, EngineClient
+from serve.engines import connection as module
+from serve.engines.client import EngineClient
+from serve.engines.connection import ConnectionLost
 from serve.engines.fake import FakeEngine, FakeProtocol, Knobs
 
 

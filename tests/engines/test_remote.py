@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from serve.core.errors import EngineError, EngineUnavailable, SettingsError
-from serve.engines.client import VANISHED_S, ConnectionLost, EngineClient
+from serve.engines.client import VANISHED_S, EngineClient
+from serve.engines.connection import ConnectionLost
 from serve.engines.remote import Pace, RemoteEngine, key_of, origin_of, tls_of
 from serve.engines.states import State
 from serve.engines.status import RETRY_FAILED_S

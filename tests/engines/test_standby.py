@@ -3,13 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvloop
 
 from serve.core.clock import SystemClock
 from serve.engines import standby as module
@@ -20,6 +17,7 @@ from serve.engines.standby import StandbyPool, kind_of
 from serve.engines.states import Policy, State
 from serve.engines.supervisor import EngineSupervisor
 from serve.settings.model import ModelConfig, ServedModel, Source
+from tests.supervised import play, until
 
 QUICK = Policy(start_timeout_s=20, backoff_first_s=0.02, probe_every_s=0.02)
 
@@ -43,20 +41,6 @@ def fake(tmp_path: Path, name: str = "small") -> LaunchPlan:
 
 def supervisor(plan: LaunchPlan, pool: StandbyPool, name: str = "small") -> EngineSupervisor:
     return EngineSupervisor(model(name), plan, SystemEffects(pool), SystemClock(), policy=QUICK)
-
-
-def play(story: Coroutine[Any, Any, None]) -> None:
-    async def main() -> None:
-        await story
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    uvloop.run(main())
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.005)
 
 
 def test_an_engine_comes_from_a_standby_and_the_pool_fills_again(tmp_path: Path) -> None:

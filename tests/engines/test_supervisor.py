@@ -386,7 +386,7 @@ def test_the_wait_ends_with_an_honest_time_to_ask_again() -> None:
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_a_sleeping_engine_is_woken_by_who_waits_for_it(level: int) -> None:
+def test_a_sleeping_engine_is_woken_by_its_start(level: int) -> None:
     async def story(world: World, engine: EngineSupervisor) -> None:
         orders: list[str] = []
         world.on_order = orders.append
@@ -395,6 +395,9 @@ def test_a_sleeping_engine_is_woken_by_who_waits_for_it(level: int) -> None:
         await settle()
         assert engine.status.state is State.SLEEPING
         assert engine.client is None
+        with pytest.raises(EngineUnavailable):
+            await engine.wait_ready(LONG_S)
+        await engine.start()
         await asyncio.gather(engine.wait_ready(LONG_S), world.pass_time(1))
         assert orders == [f"doze {level}", f"rouse {level}"]
         assert len(world.spawned) == 1
@@ -414,10 +417,11 @@ def test_an_engine_that_will_not_sleep_goes_on_serving() -> None:
     play(story)
 
 
-def test_a_model_on_demand_is_started_by_who_waits_for_it() -> None:
+def test_one_start_serves_all_who_wait() -> None:
     async def main() -> None:
         world = World()
         engine = supervisor(world, model(load="on_demand"))
+        await asyncio.gather(*(engine.start() for _ in range(20)))
         waits = [engine.wait_ready(LONG_S) for _ in range(20)]
         await asyncio.gather(*waits, world.pass_time(1))
         assert len(world.spawned) == 1

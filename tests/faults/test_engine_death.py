@@ -6,13 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
-import uvloop
 
 from serve.core.clock import SystemClock
 from serve.core.errors import EngineError, EngineUnavailable
@@ -22,6 +20,7 @@ from serve.engines.process import SystemEffects, private_directory
 from serve.engines.states import Policy, State
 from serve.engines.supervisor import EngineSupervisor
 from serve.settings.model import ModelConfig, ServedModel, Source
+from tests.supervised import play, until
 
 QUICK = Policy(start_timeout_s=20, backoff_first_s=0.02, probe_every_s=0.02)
 
@@ -45,20 +44,6 @@ def script(tmp_path: Path, code: str) -> EngineSupervisor:
     run_dir = private_directory(tmp_path / "run")
     argv = (sys.executable, "-S", "-c", code)
     return supervisor(LaunchPlan(argv, {}, run_dir / "small.sock", run_dir, 20.0))
-
-
-def play(story: Coroutine[Any, Any, None]) -> None:
-    async def main() -> None:
-        await story
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    uvloop.run(main())
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.005)
 
 
 def test_a_killed_engine_is_replaced_and_answers_again(tmp_path: Path) -> None:

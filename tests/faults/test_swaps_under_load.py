@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,29 @@ class Swapper:
         return f"{len(self.ends)} applies in {times} s; rolled back: {self.undone}"
 
 
+@dataclass(frozen=True)
+class Storm:
+    """What was done and asked, and the context length that is served at the end."""
+
+    clients: Clients
+    swapper: Swapper
+    killer: Killer
+    context: int
+
+    def wrong(self) -> list[str]:
+        """What should not have happened."""
+        undone, faults = self.swapper.undone, len(self.killer.faults)
+        ended = sum(not one.whole for one in self.clients.answers)
+        found = [one for one in undone if "could not be started" not in one]
+        if len(undone) > faults:
+            found.append(f"{len(undone)} applies rolled back by {faults} faults")
+        if ended > faults * STREAMS:
+            found.append(f"{ended} answers ended by {faults} faults")
+        if self.context != 1002:
+            found.append(f"a context of {self.context} is served, not the last one applied")
+        return found + self.clients.wrong()
+
+
 def storm(
     applied: Applied,
     body: Callable[[int], dict[str, Any]],
@@ -92,8 +116,8 @@ def storm(
     pause_s: tuple[float, float],
     victim: Callable[[int], bool] = lambda _: True,
     rest_s: float = 0.0,
-) -> None:
-    """All of it at once, and what has to hold afterwards."""
+) -> Storm:
+    """All of it at once."""
     clients = Clients(applied.gateway, body, rest_s)
     swapper = Swapper(applied, applies)
     killer = Killer(clients, faults, pause_s, random.Random(4), victim)
@@ -102,13 +126,7 @@ def storm(
         asyncio.run(clients.run_during(swapper.run(), killer.run()))
     finally:
         print(clients.told(), swapper.told(), killer.told(), sep="\n")
-    clients.check()
-    assert len(killer.faults) == faults
-    assert len(swapper.undone) <= faults
-    assert all("could not be started" in one for one in swapper.undone)
-    # Faults alone end answers that had begun.
-    assert sum(not one.whole for one in clients.answers) <= faults * STREAMS
-    assert applied.context() == 1002
+    return Storm(clients, swapper, killer, applied.context())
 
 
 def fake_body(number: int) -> dict[str, Any]:
@@ -124,7 +142,9 @@ def test_applies_and_faults_lose_no_request_that_had_produced_nothing(
 ) -> None:
     applied = Applied(tmp_path, bounds=HASTY)
     try:
-        storm(applied, fake_body, applies, faults, (0.3, 1.3))
+        after = storm(applied, fake_body, applies, faults, (0.3, 1.3))
+        assert after.wrong() == []
+        assert len(after.killer.faults) == faults
     finally:
         print(applied.log())
         applied.close()
@@ -141,7 +161,7 @@ def test_applies_alone_end_no_request(calm: Applied) -> None:
     clients = Clients(calm.gateway, fake_body)
     swapper = Swapper(calm, 5)
     asyncio.run(clients.run_during(swapper.run()))
-    clients.check()
+    assert clients.wrong() == []
     assert all(one.whole for one in clients.answers)
     assert swapper.undone == []
     assert len({one.fingerprint for one in clients.answers}) == 3  # the first, and the two
@@ -165,7 +185,9 @@ def has_core(pid: int) -> bool:
 def test_applies_and_faults_of_real_engines(tmp_path: Path) -> None:
     applied = RealApplied(tmp_path)
     try:
-        storm(applied, real_body, APPLIES, FAULTS, (5, 25), has_core, REST_S)
+        after = storm(applied, real_body, APPLIES, FAULTS, (5, 25), has_core, REST_S)
+        assert after.wrong() == []
+        assert len(after.killer.faults) == FAULTS
     finally:
         print(applied.log())
         applied.close()

@@ -162,8 +162,10 @@ def test_every_apply_looks_too(running: Applied, more: Path) -> None:
 
 def test_a_signal_looks_too(running: Applied, more: Path) -> None:
     write_adapter(more / "tone", ANY)
+    assert ask(running, "fake:tone").status_code == 404, "nobody has looked yet"
     running.gateway.process.send_signal(signal.SIGHUP)
     running.until(lambda: ask(running, "fake:tone").status_code == 200)
+    assert ask(running, "fake:tone").json()["model"] == "fake:tone"
 
 
 def test_the_command_lists_and_looks_again(running: Applied, more: Path, inhouse: Inhouse) -> None:

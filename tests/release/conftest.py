@@ -20,11 +20,12 @@ from serve.engines.states import State
 from serve.engines.status import EngineStatus
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
 from serve.release.apply import Release
 from serve.release.archive import Archive
 from serve.release.plan import Room
 from serve.release.ports import Loaded
+from serve.served import Served
 from serve.settings.load import load_files
 from serve.settings.model import ServedModel
 from serve.settings.names import names_of

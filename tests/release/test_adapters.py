@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from serve.core.errors import ModelNotFound, SettingsError
-from serve.pipeline import Served
 from serve.release.adapters import Adapters, difference
+from serve.served import Served
 from tests.release.conftest import WHO, Stage
 
 

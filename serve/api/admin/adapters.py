@@ -7,7 +7,8 @@ from fastapi import APIRouter
 
 from serve.api.admin.ports import Adapters
 from serve.core.errors import InhouseError, InvalidRequest, RequestError
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
+from serve.served import Served
 
 
 def router(pipeline: Pipeline, adapters: Adapters, ready: Callable[[], None]) -> APIRouter:

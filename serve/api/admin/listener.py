@@ -1,21 +1,19 @@
 """The private listener: a Unix socket that only this user, and root, can speak to."""
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serve.api.embedded import EmbeddedServer
 from serve.core.errors import SetupError
 from serve.engines.launch import SOCKET_PATH_MAX_BYTES
 from serve.engines.process import private_directory
@@ -95,34 +93,20 @@ def peer_uid(sock: socket.socket) -> int:
         return -1
 
 
-class Listener(uvicorn.Server):
+class Listener(EmbeddedServer):
     """Serves an application on the private socket until `close`."""
 
     def __init__(self, app: ASGIApp, path: Path) -> None:
         super().__init__(
-            uvicorn.Config(
-                app,
-                http=_Peered,
-                loop="none",
-                lifespan="off",
-                ws="none",
-                proxy_headers=False,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                backlog=BACKLOG_CONNECTIONS,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=STOP_TIMEOUT_S,
-            )
+            app,
+            _Peered,
+            backlog=BACKLOG_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S,
         )
         self._path = path
         self._sock = bind(path)
         self._serving: asyncio.Task[None] | None = None
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the public door's business."""
-        yield
 
     def open(self) -> None:
         """Begin to serve; returns at once."""

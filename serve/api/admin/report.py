@@ -14,7 +14,8 @@ from serve.engines.client import EngineClient
 from serve.engines.replicas import Replicas
 from serve.engines.status import EngineStatus
 from serve.metering.rates import Rates, Reading, Window, combined, read
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
+from serve.served import Served
 
 LOOK_TIMEOUT_S: Final = 1.0
 """An engine too busy to tell its counters in this time is told of without them."""

@@ -17,7 +17,8 @@ from serve.api.admin.report import Reporter
 from serve.core.call import Principal
 from serve.core.clock import Clock
 from serve.core.errors import Conflict, InvalidRequest
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
+from serve.served import Served
 
 OPERATOR = Principal("operator")
 

@@ -1,6 +1,5 @@
 """`/admin/v1/*`: what is told, what is refused, and that looking wakes nothing."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +11,20 @@ import pytest
 
 from serve.admission.context import ContextGuard
 from serve.admission.gate import Gate
-from serve.api.admin.ports import Holding
 from serve.api.admin.routes import Desk
 from serve.core.call import Call
 from serve.core.clock import SystemClock
-from serve.core.errors import EngineUnavailable, RequestError, SettingsError
+from serve.core.errors import EngineUnavailable, SettingsError
 from serve.engines.backend import Claim
 from serve.engines.client import EngineClient
 from serve.engines.states import State
 from serve.engines.status import EngineStatus
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
-from serve.pipeline import Pipeline, Served
+from serve.pipeline import Pipeline
+from serve.served import Served
 from serve.settings.model import ModelConfig, ServedModel, Source
+from tests.api.admin.keeper import Keeper
 
 
 class Watched:
@@ -41,40 +41,6 @@ class Watched:
     async def claim(self, call: Call, timeout_s: float, avoid: EngineClient | None = None) -> Claim:
         self.claims += 1
         raise EngineUnavailable("asked")
-
-
-class Keeper:
-    """Writes down the orders it gets."""
-
-    def __init__(self) -> None:
-        self.orders: list[str] = []
-        self.go = asyncio.Event()
-        self.go.set()
-        self.failure: RequestError | None = None
-
-    async def _do(self, kind: str, model_id: str) -> None:
-        await self.go.wait()
-        self.orders.append(f"{kind} {model_id}")
-        if self.failure is not None:
-            raise self.failure
-
-    async def load(self, model_id: str) -> None:
-        await self._do("load", model_id)
-
-    async def sleep(self, model_id: str) -> None:
-        await self._do("sleep", model_id)
-
-    async def drain(self, model_id: str) -> None:
-        await self._do("drain", model_id)
-
-    async def restart(self, model_id: str) -> None:
-        await self._do("restart", model_id)
-
-    def holding(self, model_id: str) -> Holding:
-        return Holding(memory={"host": 123}, waiting=4, swap_s=1.5)
-
-    def memory(self) -> Mapping[str, Any]:
-        return {"capacity_bytes": {"host": 2}, "held_bytes": {"host": 1}}
 
 
 class Adapters:
@@ -97,6 +63,7 @@ class Releases:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.late: Exception | None = None
+        self.asked: list[Path] = []
         self.applied: list[Path] = []
         self.applying: str | None = None
 
@@ -104,11 +71,13 @@ class Releases:
         return {"digest": "sha256:1", "applying": self.applying}
 
     async def plan(self, site_file: Path) -> Mapping[str, Any]:
+        self.asked.append(site_file)
         if self.failure is not None:
             raise self.failure
         return {"text": [f"nothing to do for {site_file}"]}
 
     async def apply(self, site_file: Path) -> AsyncIterator[Mapping[str, Any]]:
+        self.asked.append(site_file)
         if self.failure is not None:
             raise self.failure
         yield {"text": "begun"}
@@ -144,7 +113,7 @@ class Site:
     """A desk over pretended parts, and a client of it."""
 
     def __init__(self) -> None:
-        self.keeper, self.releases, self.adapters = Keeper(), Releases(), Adapters()
+        self.keeper, self.releases, self.adapters = Keeper(go=True), Releases(), Adapters()
         models = (served("a", State.READY, "poet"), served("b", State.SLEEPING))
         self.pipeline = Pipeline(models, Gate(8), Meter(Metrics("1"), SystemClock()), 1)
         self.desk = Desk(self.pipeline, self.keeper, self.adapters, self.releases, SystemClock())
@@ -206,7 +175,7 @@ async def test_an_order_is_carried_out_and_answered_with_the_state(site: Site, k
     told = answer.json()
     assert (told["id"], told["state"], told["order"]) == ("b", "sleeping", None)
     assert told["last_order"]["kind"] == kind
-    assert site.keeper.orders == [f"{kind} b"]
+    assert site.keeper.done == [(kind, "b")]
     assert site.claims() == 0
 
 
@@ -218,7 +187,7 @@ async def test_an_order_that_takes_time_is_under_way(site: Site) -> None:
     refused(await site.client.post("/admin/v1/models/a/load"), 409, "order to drain")
     site.keeper.go.set()
     assert (await site.client.post("/admin/v1/models/a/drain?", json={"wait_s": 5})).is_success
-    assert site.keeper.orders == ["drain a"]
+    assert site.keeper.done == [("drain", "a")]
 
 
 async def test_an_order_that_fails_says_why_then_and_later(site: Site) -> None:
@@ -244,7 +213,7 @@ async def test_what_is_wrong_with_an_order_is_named(site: Site) -> None:
     refused(
         await post("/admin/v1/models/a/load", json={"wait_s": -1}), 400, "wait_s", param="wait_s"
     )
-    assert site.keeper.orders == []
+    assert site.keeper.done == []
 
 
 async def test_a_site_file_is_named_whole(site: Site) -> None:
@@ -258,6 +227,7 @@ async def test_a_site_file_is_named_whole(site: Site) -> None:
             await site.client.post(path, json={"site_file": "/a", "force": True}),
             400, "force", param="force",
         )  # fmt: skip
+    assert site.releases.asked == []
 
 
 async def test_a_wrong_site_is_refused_in_full(site: Site) -> None:
@@ -265,6 +235,8 @@ async def test_a_wrong_site_is_refused_in_full(site: Site) -> None:
     for path in ("/admin/v1/plan", "/admin/v1/apply"):
         answer = await site.client.post(path, json={"site_file": "/a.yaml"})
         refused(answer, 400, "/a.yaml:3: models", param="site_file")
+    assert site.releases.asked == [Path("/a.yaml"), Path("/a.yaml")]
+    assert site.releases.applied == []
 
 
 async def test_plan_and_release_are_told(site: Site) -> None:

@@ -1,61 +1,26 @@
 """Orders: one at a time for each model, carried out whoever still listens."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from serve.api.admin.orders import Orders
-from serve.api.admin.ports import Holding
 from serve.core.clock import SystemClock
 from serve.core.errors import Conflict, EngineUnavailable, RequestError
-
-
-class SlowKeeper:
-    """Carries an order out once `go` is set."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.begun: list[tuple[str, str]] = []
-        self.failure: Exception | None = None
-
-    async def _do(self, kind: str, model_id: str) -> None:
-        self.begun.append((kind, model_id))
-        await self.go.wait()
-        if self.failure is not None:
-            raise self.failure
-
-    async def load(self, model_id: str) -> None:
-        await self._do("load", model_id)
-
-    async def sleep(self, model_id: str) -> None:
-        await self._do("sleep", model_id)
-
-    async def drain(self, model_id: str) -> None:
-        await self._do("drain", model_id)
-
-    async def restart(self, model_id: str) -> None:
-        await self._do("restart", model_id)
-
-    def holding(self, model_id: str) -> Holding:
-        return Holding()
-
-    def memory(self) -> Mapping[str, Any]:
-        return {}
+from tests.api.admin.keeper import Keeper
 
 
 @pytest.fixture
-def keeper() -> SlowKeeper:
-    return SlowKeeper()
+def keeper() -> Keeper:
+    return Keeper(go=False)
 
 
 @pytest.fixture
-def orders(keeper: SlowKeeper) -> Orders:
+def orders(keeper: Keeper) -> Orders:
     return Orders(keeper, SystemClock())
 
 
-async def test_the_same_order_twice_is_one(keeper: SlowKeeper, orders: Orders) -> None:
+async def test_the_same_order_twice_is_one(keeper: Keeper, orders: Orders) -> None:
     await orders.give("drain", "a", 0)
     await orders.give("drain", "a", 0)
     await asyncio.sleep(0)
@@ -68,7 +33,7 @@ async def test_the_same_order_twice_is_one(keeper: SlowKeeper, orders: Orders) -
     assert (ended.kind, ended.error) == ("drain", None)
 
 
-async def test_another_order_waits_for_the_first(keeper: SlowKeeper, orders: Orders) -> None:
+async def test_another_order_waits_for_the_first(keeper: Keeper, orders: Orders) -> None:
     await orders.give("drain", "a", 0)
     with pytest.raises(Conflict, match="order to drain"):
         await orders.give("load", "a", 0)
@@ -78,7 +43,7 @@ async def test_another_order_waits_for_the_first(keeper: SlowKeeper, orders: Ord
     await orders.close()
 
 
-async def test_an_order_outlives_who_gave_it(keeper: SlowKeeper, orders: Orders) -> None:
+async def test_an_order_outlives_who_gave_it(keeper: Keeper, orders: Orders) -> None:
     giving = asyncio.create_task(orders.give("restart", "a", 60))
     await asyncio.sleep(0.01)
     giving.cancel()
@@ -89,7 +54,7 @@ async def test_an_order_outlives_who_gave_it(keeper: SlowKeeper, orders: Orders)
     assert keeper.begun == [("restart", "a")]
 
 
-async def test_a_failed_order_says_why_to_all_who_wait(keeper: SlowKeeper, orders: Orders) -> None:
+async def test_a_failed_order_says_why_to_all_who_wait(keeper: Keeper, orders: Orders) -> None:
     keeper.failure = EngineUnavailable("a could not be started")
     waiting = [asyncio.create_task(orders.give("load", "a", 60)) for _ in range(2)]
     await asyncio.sleep(0.01)
@@ -102,16 +67,14 @@ async def test_a_failed_order_says_why_to_all_who_wait(keeper: SlowKeeper, order
     assert ended.error is keeper.failure
 
 
-async def test_a_bug_in_an_order_is_told_without_its_words(
-    keeper: SlowKeeper, orders: Orders
-) -> None:
+async def test_a_bug_in_an_order_is_told_without_its_words(keeper: Keeper, orders: Orders) -> None:
     keeper.failure = ValueError("secret")
     keeper.go.set()
     with pytest.raises(RequestError, match="the log says why"):
         await orders.give("load", "a", 5)
 
 
-async def test_closing_leaves_nothing_behind(keeper: SlowKeeper, orders: Orders) -> None:
+async def test_closing_leaves_nothing_behind(keeper: Keeper, orders: Orders) -> None:
     await orders.give("load", "a", 0)
     await orders.close()
     assert orders.current("a") is None

@@ -1,0 +1,38 @@
+"""What an engine says when it does not answer, as an error of ours."""
+
+from typing import Any
+
+import orjson
+
+from serve.core.call import Call
+from serve.core.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    InvalidRequest,
+    Overloaded,
+    RequestError,
+)
+
+
+def refusal(call: Call, status: int, body: bytes) -> RequestError:
+    """An engine's refusal as an error of ours.
+
+    Only a 400's words are the client's business; they are about its request.
+    """
+    message = _message_of(body)
+    if status in (400, 422):
+        if "context length" in message or "max_model_len" in message:
+            param = "messages" if call.endpoint == "chat.completions" else "prompt"
+            return ContextLengthExceeded(message, param=param)
+        return InvalidRequest(message, code="invalid_value")
+    if status in (429, 503):
+        return Overloaded("the model's own queue is full; try again shortly")
+    return EngineError(f"the model's process refused this request ({status})")
+
+
+def _message_of(body: bytes) -> str:
+    try:
+        error: Any = orjson.loads(body)
+        return str(error["error"]["message"])[:1000]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return "the model's process refused this request without a reason"
