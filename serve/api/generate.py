@@ -6,7 +6,7 @@ more than the whole of the rest of the gateway (`benchmarks/gateway.py`).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import orjson
@@ -48,13 +48,14 @@ class StreamSink:
         self._headers = headers
         self.started = self.produced = False
 
-    async def comment(self, frames: bytes) -> None:
-        produced = self.produced
-        await self.write(frames)
-        self.produced = produced
-
-    async def write(self, frames: bytes) -> None:
+    def write(self, frames: bytes) -> Coroutine[Any, Any, None]:
         self.produced = True
+        return self._put(frames)
+
+    def comment(self, frames: bytes) -> Coroutine[Any, Any, None]:
+        return self._put(frames)
+
+    async def _put(self, frames: bytes) -> None:
         if not self.started:
             self.started = True
             headers = (*_STREAM_HEADERS, *self._headers)
