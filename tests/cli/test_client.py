@@ -14,7 +14,7 @@ from serve.cli import client as client_module
 from serve.cli.client import NO_SERVER, AdminClient
 from serve.core.errors import RequestError
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+Answer = Callable[["Handler"], None]
 
 
 class UnixServer(socketserver.ThreadingUnixStreamServer):
@@ -24,8 +24,11 @@ class UnixServer(socketserver.ThreadingUnixStreamServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: UnixServer
+    body: bytes
 
     def do_GET(self) -> None:
+        # A socket that is closed over an unread body resets what was answered.
+        self.body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self.server.answer(self)
 
     do_POST = do_GET  # noqa: N815 - http.server's names
@@ -48,7 +51,7 @@ def server(tmp_path: Path) -> Iterator[UnixServer]:
 
 
 def said(status: int, body: bytes) -> Answer:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def answer(handler: Handler) -> None:
         handler.send_response(status)
         handler.send_header("content-length", str(len(body)))
         handler.end_headers()
@@ -69,9 +72,9 @@ def test_an_answer_is_read(server: UnixServer, client: AdminClient) -> None:
 
 
 def test_what_is_sent_arrives(server: UnixServer, client: AdminClient) -> None:
-    def echo(handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers["content-length"]))
-        said(200, json.dumps({"sent": json.loads(body), "to": handler.path}).encode())(handler)
+    def echo(handler: Handler) -> None:
+        sent = json.loads(handler.body)
+        said(200, json.dumps({"sent": sent, "to": handler.path}).encode())(handler)
 
     server.answer = echo
     told = client.post("/admin/v1/plan", {"site_file": "/a b"})
@@ -95,7 +98,7 @@ def test_a_refusal_in_no_known_shape(server: UnixServer, client: AdminClient) ->
 def test_events_come_one_by_one(server: UnixServer, client: AdminClient) -> None:
     go = threading.Event()
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def answer(handler: Handler) -> None:
         handler.send_response(200)
         handler.end_headers()
         handler.wfile.write(b'{"step": 1}\n')
@@ -111,7 +114,7 @@ def test_events_come_one_by_one(server: UnixServer, client: AdminClient) -> None
 
 
 def test_an_answer_cut_short(server: UnixServer, client: AdminClient) -> None:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def answer(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("content-length", "100")
         handler.end_headers()
@@ -127,7 +130,7 @@ def test_a_server_that_hangs(
 ) -> None:
     stop = threading.Event()
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def answer(handler: Handler) -> None:
         del handler
         stop.wait(10)
 
