@@ -42,6 +42,7 @@ from serve.settings.load import load_files
 from serve.settings.model import ModelConfig, ServedModel, Source
 from serve.settings.operation import Admin
 from serve.settings.site import Auth, EngineDefaults, Listen, Log, Site
+from serve.state.storage import Storage
 
 log = logging.getLogger("inhouse")
 
@@ -70,10 +71,12 @@ class Server:
     metrics: Metrics
     adapters: Adapters
     desk: Desk
+    storage: Storage
     release: Release | None = None
 
     async def start(self) -> None:
-        """Begin loading the engines; returns at once."""
+        """Open what is kept, and begin loading the engines. Raises SetupError."""
+        await self.storage.open()
         for one in self.pipeline.served:
             for remote in remotes_of(one.backend):
                 remote.start()
@@ -93,6 +96,7 @@ class Server:
             for remote in remotes_of(one.backend):
                 await remote.stop()
         await self.portfolio.stop()
+        await self.storage.close()
 
 
 def foundry_of(
@@ -184,15 +188,16 @@ def compose(
     authenticator = Authenticator(digests, required=site.auth.mode == "keys")
     for one in served:
         _watch(one.backend, one.model.id, metrics, pipeline)
+    storage = Storage(site.state, site.var_dir)
     endpoints = _endpoints(site, pipeline, authenticator)
     asgi = _asgi(endpoints, pipeline, authenticator, metrics)
     release = None
     if origin is not None:
-        settle = _settling(origin, pipeline, authenticator, endpoints, portfolio, metrics)
+        settle = _settling(origin, pipeline, authenticator, endpoints, portfolio, metrics, storage)
         release = _release(origin, pipeline, portfolio, catalogue, metrics, settle)
     adapters = Adapters(pipeline, catalogue.looked_again)
     desk = Desk(pipeline, PortfolioKeeper(portfolio), adapters, release, clock)
-    return Server(site, asgi, portfolio, pipeline, metrics, adapters, desk, release)
+    return Server(site, asgi, portfolio, pipeline, metrics, adapters, desk, storage, release)
 
 
 def _pairs(site: Site, portfolio: Portfolio) -> list[tuple[ServedModel, Backend]]:
@@ -236,6 +241,7 @@ def _settling(
     endpoints: Mapping[str, GenerateEndpoint],
     portfolio: Portfolio,
     metrics: Metrics,
+    storage: Storage,
 ) -> Settle:
     """What of a new site's own settings counts at once."""
 
@@ -247,6 +253,7 @@ def _settling(
             authenticator.learn(digests, required=site.auth.mode == "keys")
             pipeline.gate.queue_requests_max = limits.queue_requests
             pipeline.ready_wait_s = limits.ready_wait_s
+            storage.settings = site.state
             for endpoint in endpoints.values():
                 endpoint.bound(limits)
             for one in portfolio.residents():

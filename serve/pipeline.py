@@ -48,11 +48,12 @@ FINISH_GRACE_S: Final = 2.0
 
 
 Answerer = Callable[[JSON, Shape], tuple[JSON, Usage]]
+Chunker = Callable[[Shape], ChunkStream]
 _ANSWERERS: Final[Mapping[str, Answerer]] = {
     "chat.completions": chat_answer,
     "completions": completion_answer,
 }
-_CHUNKERS: Final[Mapping[str, type[ChunkStream]]] = {
+_CHUNKERS: Final[Mapping[str, Chunker]] = {
     "chat.completions": ChatChunks,
     "completions": CompletionChunks,
 }
@@ -124,8 +125,12 @@ class Pipeline:
             param="model",
         )
 
-    async def answer(self, served: Served, call: Call) -> JSON:
-        """Run to the end and return the whole answer's object."""
+    async def answer(self, served: Served, call: Call, answerer: Answerer | None = None) -> JSON:
+        """Run to the end and return the whole answer's object.
+
+        `answerer` makes it, and the usage, of what the engine answered; without one the call's
+        endpoint decides.
+        """
         with _Metered(self, call) as timeline:
             lost: EngineClient | None = None
             tries = _Tries()
@@ -143,13 +148,17 @@ class Pipeline:
                 finally:
                     claim.release()
             shape = _shape(served, call)
-            answer, timeline.usage = _ANSWERERS[call.endpoint](engine, shape)
+            answer, timeline.usage = (answerer or _ANSWERERS[call.endpoint])(engine, shape)
             return answer
 
-    async def stream(self, served: Served, call: Call, sink: Sink) -> None:
+    async def stream(
+        self, served: Served, call: Call, sink: Sink, chunker: Chunker | None = None
+    ) -> None:
         """Run and write frames to the sink as they come, and comments while there are none yet.
 
-        Errors before the first of either are raised while `sink.started` is still false.
+        `chunker` makes what turns the engine's events into those frames, anew for each engine
+        that is tried; without one the call's endpoint decides. Errors before the first of either
+        are raised while `sink.started` is still false.
         """
         with _Metered(self, call) as timeline:
             lost: EngineClient | None = None
@@ -162,9 +171,9 @@ class Pipeline:
                     await comments.end()
                 timeline.model_id = call.model_id
                 body = orjson.dumps(call.body)
-                shape = _shape(served, call)
+                chunks = (chunker or _CHUNKERS[call.endpoint])(_shape(served, call))
                 try:
-                    await self._relay(claim.client, call, shape, body, sink, timeline)
+                    await self._relay(claim.client, call, chunks, body, sink, timeline)
                     break
                 except EngineError as error:
                     if sink.produced or not await tries.again(error, claim.client):
@@ -234,7 +243,7 @@ class Pipeline:
         self,
         client: EngineClient,
         call: Call,
-        shape: Shape,
+        chunks: ChunkStream,
         body: bytes,
         sink: Sink,
         timeline: Timeline,
@@ -243,7 +252,6 @@ class Pipeline:
         try:
             if connection.status != 200:
                 raise refusal(call, connection.status, await connection.read())
-            chunks = _CHUNKERS[call.endpoint](shape)
             await self._pump(connection, chunks, sink, timeline)
         finally:
             client.release(connection)

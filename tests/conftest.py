@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 
 from serve import log
 from serve.cli import main
+from serve.store.address import address_of
+from serve.store.database import Database
+from tests import postgres as pg
 
 START_TIMEOUT_S = 20
 
@@ -152,3 +156,30 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     )
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The socket folder of a PostgreSQL server of our own."""
+    folder = pg.binaries()
+    if folder is None:
+        pytest.skip("PostgreSQL is not installed here: apt install postgresql")
+    with pg.running(folder) as socket_folder:
+        yield socket_folder
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind, as a site file names it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/inhouse.db"
+    return pg.create(request.getfixturevalue("postgres"), f"test_{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
+    """The same, open, with its tables."""
+    one = Database(address_of(database_url, tmp_path))
+    one.open()
+    yield one
+    one.close()

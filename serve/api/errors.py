@@ -28,6 +28,7 @@ STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     (errors.Conflict, 409, "invalid_request_error"),
     (errors.Draining, 503, "server_error"),
     (errors.Overloaded, 429, "rate_limit_error"),
+    (errors.StorageUnavailable, 503, "server_error"),
     (errors.EngineUnavailable, 503, "server_error"),
     (errors.EngineError, 500, "server_error"),
     (errors.RequestError, 500, "server_error"),
@@ -58,7 +59,7 @@ def headers_of(error: RequestError) -> Mapping[str, str]:
     """Headers that tell a client what to do next; `x-should-retry` is read by OpenAI's SDKs."""
     status, _ = status_of(error)
     headers = {"x-should-retry": "true" if status in (429, 500, 503) else "false"}
-    if isinstance(error, errors.Overloaded | errors.EngineUnavailable):
+    if isinstance(error, errors.Overloaded | errors.EngineUnavailable | errors.StorageUnavailable):
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if isinstance(error, errors.MethodNotAllowed):
         headers["allow"] = error.allow

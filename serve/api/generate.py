@@ -4,13 +4,12 @@ Plain ASGI rather than a FastAPI function: dependency injection and response mod
 more than the whole of the rest of the gateway (`benchmarks/gateway.py`).
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import orjson
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from serve.admission.authenticate import Authenticator
 from serve.admission.routes import Facts
@@ -18,6 +17,7 @@ from serve.api.body import ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
 from serve.api.errors import body_of, internal
 from serve.api.fields import Checked
+from serve.api.presence import until_gone
 from serve.core.call import Call, Principal
 from serve.core.errors import InvalidRequest, RequestError
 from serve.pipeline import Pipeline, outcome_of
@@ -27,8 +27,6 @@ from serve.settings.site import Limits
 log = logging.getLogger("inhouse.api")
 
 Check = Callable[[object, Limits], Checked]
-
-WATCH_AFTER_S: Final = 0.05
 
 _JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 _STREAM_HEADERS: Final = (
@@ -112,40 +110,8 @@ class GenerateEndpoint:
         except RequestError as error:
             self._pipeline.meter.refused(self._endpoint, outcome_of(error))
             raise
-        await self._run_until_gone(served, call, checked.stream, receive, send)
-
-    async def _run_until_gone(
-        self, served: Served, call: Call, stream: bool, receive: Receive, send: Send
-    ) -> None:
-        """Run the call, and cancel it when the client goes away.
-
-        The watch begins after WATCH_AFTER_S: it costs a task, and most refusals and short
-        answers are over by then.
-        """
-        this = asyncio.current_task()
-        assert this is not None
-        gone: asyncio.Future[Message] | None = None
-
-        def leave(_: object) -> None:
-            this.cancel()
-
-        def watch() -> None:
-            nonlocal gone
-            watching = gone = asyncio.ensure_future(receive())
-            watching.add_done_callback(leave)
-
-        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
-        try:
-            await (self._stream if stream else self._answer)(served, call, send)
-        except asyncio.CancelledError:
-            if gone is None or not gone.done():
-                raise
-            this.uncancel()
-        finally:
-            timer.cancel()
-            if gone is not None:
-                gone.remove_done_callback(leave)
-                gone.cancel()
+        work = self._stream if checked.stream else self._answer
+        await until_gone(receive, work(served, call, send))
 
     async def _answer(self, served: Served, call: Call, send: Send) -> None:
         answer = await self._pipeline.answer(served, call)

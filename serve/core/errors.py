@@ -15,6 +15,7 @@ InhouseError
     ├── Conflict                  something else is under way, or the state forbids it
     ├── Overloaded                ask again later (`retry_after_s`)
     │   └── Draining
+    ├── StorageUnavailable        what is kept cannot be read or written now (`retry_after_s`)
     └── EngineError               the model process failed this request
         └── EngineUnavailable     it is not ready (`retry_after_s`)
 """
@@ -121,6 +122,16 @@ class Draining(Overloaded):
     """The server is stopping and takes no new work."""
 
     code = "server_draining"
+
+
+class StorageUnavailable(RequestError):
+    """The database or the disk cannot do it now; nothing half-done is left."""
+
+    code = "storage_unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(RequestError):

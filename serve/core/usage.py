@@ -41,3 +41,17 @@ class Usage:
                 "rejected_prediction_tokens": 0,
             },
         }
+
+    def anthropic(self) -> dict[str, Any]:
+        """Anthropic's Usage (Messages API): what was read from the cache is not in `input_tokens`.
+
+        Writing the cache costs nothing here, so that nothing counts as created.
+        """
+        return {
+            "input_tokens": self.prompt - self.cached,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": self.cached,
+            "output_tokens": self.completion,
+            "output_tokens_details": {"thinking_tokens": self.reasoning},
+            "server_tool_use": None,
+        }

@@ -6,7 +6,9 @@ from typing import Any, Final
 from serve.settings.model import Placement, ServedModel
 from serve.settings.site import Site
 
-NEEDS_RESTART: Final = ("listen", "var_dir", "admin", "engine_defaults.kind")
+NEEDS_RESTART: Final = (
+    "listen", "var_dir", "admin", "engine_defaults.kind", "state.database", "state.password_file",
+)  # fmt: skip
 """Settings that the whole process was built on: a site that changes them is refused."""
 AT_NEXT_START: Final = ("memory", "engine_defaults.standby", "log.format")
 """Settings that are read once, when the server starts: a change of them waits for that."""
@@ -17,6 +19,7 @@ FOR_NEW_ENGINES: Final = (
 """Settings that each engine is started with; they are not worth replacing it."""
 AT_ONCE: Final = (
     "site", "auth", "limits", "routes", "reload", "log.level", "engine_defaults.drain_timeout_s",
+    "state.ttl_days", "state.tenants",
 )  # fmt: skip
 """Settings that apply from the moment at which the traffic moves."""
 

@@ -10,6 +10,7 @@ from serve.core.errors import SettingsError
 from serve.settings.consistency import Conflict, of_door, of_models, of_routes
 from serve.settings.model import ModelConfig, ServedModel
 from serve.settings.site import ModelUse, Site, SiteFile
+from serve.settings.state import SQLITE_PREFIX, State
 from serve.settings.terms import Frozen
 from serve.settings.tree import Node, Place, Problem, decode, raw_of, refuse
 from serve.settings.validation import unknown_key, validated
@@ -73,6 +74,7 @@ class _Loading:
             var_dir=var_dir,
             auth=written.auth.model_copy(update={"keys_file": keys_file}),
             admin=written.admin.model_copy(update={"socket": socket}),
+            state=_state(written.state, root, self.env),
             **{name: getattr(written, name) for name in _UNCHANGED},
         )
         if top is not None and self.check is not None:
@@ -175,6 +177,17 @@ def _placed(path: Path, start: Path, env: Mapping[str, str]) -> Path:
     if path.parts[:1] == ("~",) and "HOME" in env:
         path = Path(env["HOME"], *path.parts[1:])
     return start / path
+
+
+def _state(state: State, root: Path, env: Mapping[str, str]) -> State:
+    """The same with absolute paths."""
+    database, password_file = state.database, state.password_file
+    if database is not None and database.startswith(SQLITE_PREFIX):
+        path = _placed(Path(database.removeprefix(SQLITE_PREFIX)), root, env)
+        database = f"{SQLITE_PREFIX}{path}"
+    if password_file is not None:
+        password_file = _placed(password_file, root, env)
+    return state.model_copy(update={"database": database, "password_file": password_file})
 
 
 _Section = TypeVar("_Section", bound=Frozen)

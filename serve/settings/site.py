@@ -9,6 +9,7 @@ from serve.settings.consistency import of_door, of_models, of_routes
 from serve.settings.model import Placement, ServedModel
 from serve.settings.operation import Admin, Memory, Reload
 from serve.settings.routes import Route
+from serve.settings.state import State
 from serve.settings.terms import IN_WORDS, Frozen, ModelName, is_loopback
 
 Host = Annotated[
@@ -163,6 +164,7 @@ class _Common(Frozen):
     )
     admin: Admin = Field(default=Admin(), description="The operator's own door.")
     reload: Reload = Field(default=Reload(), description="When a changed file is applied.")
+    state: State = Field(default=State(), description="What is kept for clients.")
     log: Log = Field(default=Log(), description="What the server logs.")
     var_dir: Path = Field(
         default=Path("var"),

@@ -1,0 +1,1 @@
+"""Responses: one turn of a conversation from its checked request to its terminal event."""

@@ -1,0 +1,1 @@
+"""Durable objects: what clients may ask for again, a restart later."""

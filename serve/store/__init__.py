@@ -1,0 +1,1 @@
+"""The database: its connections, its tables and their versions."""

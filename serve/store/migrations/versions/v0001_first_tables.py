@@ -1,0 +1,174 @@
+"""The first tables."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "batches",
+        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("tenant", sa.String(length=80), nullable=False),
+        sa.Column("created_s", sa.Double(), nullable=False),
+        sa.Column("expires_s", sa.Double(), nullable=True),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("key", sa.String(length=80), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("batches_key")),
+        sa.UniqueConstraint("id", name=op.f("batches_unique_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("batches_expiry", "batches", ["expires_s"], unique=False)
+    op.create_index("batches_of_tenant", "batches", ["tenant", "seq"], unique=False)
+    op.create_table(
+        "completions",
+        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("tenant", sa.String(length=80), nullable=False),
+        sa.Column("created_s", sa.Double(), nullable=False),
+        sa.Column("expires_s", sa.Double(), nullable=True),
+        sa.Column("model", sa.String(length=256), nullable=False),
+        sa.Column("metadata", sa.LargeBinary(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("messages", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("completions_key")),
+        sa.UniqueConstraint("id", name=op.f("completions_unique_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("completions_expiry", "completions", ["expires_s"], unique=False)
+    op.create_index("completions_of_tenant", "completions", ["tenant", "seq"], unique=False)
+    op.create_table(
+        "conversations",
+        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("tenant", sa.String(length=80), nullable=False),
+        sa.Column("created_s", sa.Double(), nullable=False),
+        sa.Column("expires_s", sa.Double(), nullable=True),
+        sa.Column("metadata", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("conversations_key")),
+        sa.UniqueConstraint("id", name=op.f("conversations_unique_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("conversations_expiry", "conversations", ["expires_s"], unique=False)
+    op.create_index("conversations_of_tenant", "conversations", ["tenant", "seq"], unique=False)
+    op.create_table(
+        "files",
+        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("tenant", sa.String(length=80), nullable=False),
+        sa.Column("created_s", sa.Double(), nullable=False),
+        sa.Column("expires_s", sa.Double(), nullable=True),
+        sa.Column("purpose", sa.String(length=32), nullable=False),
+        sa.Column("filename", sa.String(length=512), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("files_key")),
+        sa.UniqueConstraint("id", name=op.f("files_unique_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("files_expiry", "files", ["expires_s"], unique=False)
+    op.create_index("files_of_tenant", "files", ["tenant", "seq"], unique=False)
+    op.create_table(
+        "responses",
+        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("tenant", sa.String(length=80), nullable=False),
+        sa.Column("created_s", sa.Double(), nullable=False),
+        sa.Column("expires_s", sa.Double(), nullable=True),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("background", sa.Boolean(), nullable=False),
+        sa.Column("previous_id", sa.String(length=80), nullable=True),
+        sa.Column("conversation", sa.String(length=80), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("items", sa.LargeBinary(), nullable=False),
+        sa.Column("output", sa.LargeBinary(), nullable=False),
+        sa.Column("request", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("responses_key")),
+        sa.UniqueConstraint("id", name=op.f("responses_unique_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("responses_expiry", "responses", ["expires_s"], unique=False)
+    op.create_index("responses_of_tenant", "responses", ["tenant", "seq"], unique=False)
+    op.create_table(
+        "uploads",
+        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("tenant", sa.String(length=80), nullable=False),
+        sa.Column("created_s", sa.Double(), nullable=False),
+        sa.Column("expires_s", sa.Double(), nullable=True),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("purpose", sa.String(length=32), nullable=False),
+        sa.Column("filename", sa.String(length=512), nullable=False),
+        sa.Column("mime_type", sa.String(length=128), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("file", sa.String(length=80), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("uploads_key")),
+        sa.UniqueConstraint("id", name=op.f("uploads_unique_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("uploads_expiry", "uploads", ["expires_s"], unique=False)
+    op.create_index("uploads_of_tenant", "uploads", ["tenant", "seq"], unique=False)
+    op.create_table(
+        "batch_lines",
+        sa.Column("batch", sa.String(length=80), nullable=False),
+        sa.Column("line", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("custom_id", sa.String(length=512), nullable=False),
+        sa.Column("failed", sa.Boolean(), nullable=True),
+        sa.Column("result", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["batch"], ["batches.id"], name=op.f("batch_lines_to_batches"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("batch", "line", name=op.f("batch_lines_key")),
+        sa.UniqueConstraint("batch", "custom_id", name=op.f("batch_lines_unique_batch_custom_id")),
+    )
+    op.create_table(
+        "conversation_items",
+        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
+        sa.Column("conversation", sa.String(length=80), nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["conversation"],
+            ["conversations.id"],
+            name=op.f("conversation_items_to_conversations"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("seq", name=op.f("conversation_items_key")),
+        sa.UniqueConstraint(
+            "conversation", "id", name=op.f("conversation_items_unique_conversation_id")
+        ),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "conversation_items_in_order", "conversation_items", ["conversation", "seq"], unique=False
+    )
+    op.create_table(
+        "response_events",
+        sa.Column("response", sa.String(length=80), nullable=False),
+        sa.Column("sequence_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("frame", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["response"],
+            ["responses.id"],
+            name=op.f("response_events_to_responses"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("response", "sequence_number", name=op.f("response_events_key")),
+    )
+    op.create_table(
+        "upload_parts",
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("upload", sa.String(length=80), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["upload"], ["uploads.id"], name=op.f("upload_parts_to_uploads"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("upload_parts_key")),
+    )
+    op.create_index("upload_parts_of_upload", "upload_parts", ["upload"], unique=False)

@@ -1,0 +1,164 @@
+"""Every table. What clients are shown is kept as the JSON that they are shown.
+
+`seq` orders objects as they were made, for paging; ids are what clients know. Times are Unix
+seconds, `expires_s` null is for ever.
+"""
+
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as the bytes that orjson makes: nothing in the database looks into it."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
+        del dialect
+        return None if value is None else orjson.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        del dialect
+        return None if value is None else orjson.loads(value)
+
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_key",
+        "uq": "%(table_name)s_unique_%(column_0_N_name)s",
+        "fk": "%(table_name)s_to_%(referred_table_name)s",
+    }
+)
+ID: Final = String(80)
+TENANT: Final = String(80)
+_SERIAL: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers INTEGER keys only
+
+
+def _kept(name: str, *columns: Column[Any]) -> Table:
+    """A table of objects that clients list, and that expire."""
+    return Table(
+        name,
+        METADATA,
+        Column("seq", _SERIAL, primary_key=True, autoincrement=True),
+        Column("id", ID, nullable=False, unique=True),
+        Column("tenant", TENANT, nullable=False),
+        Column("created_s", Double, nullable=False),
+        Column("expires_s", Double),
+        *columns,
+        Index(f"{name}_of_tenant", "tenant", "seq"),
+        Index(f"{name}_expiry", "expires_s"),
+        # A number that was given once is not given again: pages are told by it.
+        sqlite_autoincrement=True,
+    )
+
+
+RESPONSES: Final = _kept(
+    "responses",
+    Column("status", String(16), nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("previous_id", ID),
+    Column("conversation", ID),
+    Column("body", Json, nullable=False),
+    Column("items", Json, nullable=False),
+    Column("output", Json, nullable=False),
+    Column("request", Json),
+)
+"""Stored responses. `items` are the input items of this turn only, `body` lacks `output`: a
+history is read from those two."""
+
+RESPONSE_EVENTS: Final = Table(
+    "response_events",
+    METADATA,
+    Column("response", ID, ForeignKey("responses.id", ondelete="CASCADE"), primary_key=True),
+    Column("sequence_number", Integer, primary_key=True, autoincrement=False),
+    Column("frame", LargeBinary, nullable=False),
+)
+"""What a background response has streamed so far."""
+
+CONVERSATIONS: Final = _kept("conversations", Column("metadata", Json, nullable=False))
+
+CONVERSATION_ITEMS: Final = Table(
+    "conversation_items",
+    METADATA,
+    Column("seq", _SERIAL, primary_key=True, autoincrement=True),
+    Column("conversation", ID, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False),
+    Column("id", ID, nullable=False),
+    Column("body", Json, nullable=False),
+    UniqueConstraint("conversation", "id"),
+    Index("conversation_items_in_order", "conversation", "seq"),
+    sqlite_autoincrement=True,
+)
+
+COMPLETIONS: Final = _kept(
+    "completions",
+    Column("model", String(256), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("body", Json, nullable=False),
+    Column("messages", Json, nullable=False),
+)
+"""Stored chat completions."""
+
+FILES: Final = _kept(
+    "files",
+    Column("purpose", String(32), nullable=False),
+    Column("filename", String(512), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("digest", String(80), nullable=False),
+)
+"""Files' bytes lie in a folder, under their id."""
+
+UPLOADS: Final = _kept(
+    "uploads",
+    Column("status", String(16), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("filename", String(512), nullable=False),
+    Column("mime_type", String(128), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("file", ID),
+)
+
+UPLOAD_PARTS: Final = Table(
+    "upload_parts",
+    METADATA,
+    Column("id", ID, primary_key=True),
+    Column("upload", ID, ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Index("upload_parts_of_upload", "upload"),
+)
+
+BATCHES: Final = _kept(
+    "batches",
+    Column("status", String(16), nullable=False),
+    Column("key", String(80), nullable=False),
+    Column("body", Json, nullable=False),
+)
+
+BATCH_LINES: Final = Table(
+    "batch_lines",
+    METADATA,
+    Column("batch", ID, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("custom_id", String(512), nullable=False),
+    Column("failed", Boolean),
+    Column("result", Json),
+    UniqueConstraint("batch", "custom_id"),
+)
+"""Lines of a batch's input file; `result` null is still to be run."""
