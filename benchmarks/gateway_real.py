@@ -53,7 +53,7 @@ def run(rounds: int, out: Console, *, keep: bool) -> int:
     return finish(record, keep=keep)
 
 
-def _serve(port: int) -> "subprocess.Popen[bytes]":
+def serve(port: int) -> "subprocess.Popen[bytes]":
     command = (
         sys.executable, "-m", "serve.cli", "serve", "--site", str(SITE), "--starter-key",
         "--port", str(port),
@@ -66,11 +66,11 @@ def _serve(port: int) -> "subprocess.Popen[bytes]":
 
 async def _measure(rounds: int, out: Console) -> Record:
     port = free_port()
-    server = _serve(port)
+    server = serve(port)
     batches: dict[str, list[Batch]] = {"direct": [], "inhouse": []}
     try:
         with out.status("starting the engine"):
-            gateway = await _ready(server, port)
+            gateway = await ready(server, port)
         direct = Contestant("direct", ROOT / "var" / "run" / f"{MODEL}.sock", model=MODEL)
         with out.status(f"{rounds} rounds of {STREAMS} streams"):
             await _batch(direct)  # warms what the first batch compiles
@@ -132,7 +132,7 @@ async def _stream(target: Contestant) -> tuple[int, float]:
     return reader.completion_tokens, exchange.first_token_s - exchange.sent_s
 
 
-async def _ready(server: "subprocess.Popen[bytes]", port: int) -> Contestant:
+async def ready(server: "subprocess.Popen[bytes]", port: int) -> Contestant:
     """The gateway, once it answers a request from the engine."""
     key_file = ROOT / "var" / "starter.key"
     deadline_s = time.monotonic() + READY_TIMEOUT_S

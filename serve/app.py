@@ -2,11 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -14,12 +14,31 @@ from serve import __version__
 from serve import log as logs
 from serve.admission.authenticate import Authenticator
 from serve.admission.gate import Gate
-from serve.api import errors, health, models
+from serve.api import (
+    batches,
+    conversations,
+    errors,
+    files,
+    health,
+    models,
+    responses,
+    stored,
+    uploads,
+)
 from serve.api.admin.keeper import PortfolioKeeper
 from serve.api.admin.routes import Desk
+from serve.api.body import JsonBodies
 from serve.api.envelope import Envelope
 from serve.api.fields import check_chat, check_completion
 from serve.api.generate import GenerateEndpoint
+from serve.api.inside import Inside
+from serve.api.messages import CountTokensEndpoint, MessagesEndpoint
+from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesEndpoint
+from serve.batch.course import Workplace
+from serve.batch.lanes import Lanes
+from serve.batch.office import Office
+from serve.batch.ports import ENDPOINTS
+from serve.batch.traffic import PipelineTraffic
 from serve.catalogue import Catalogue
 from serve.core.clock import Clock, SystemClock
 from serve.core.errors import SettingsError
@@ -38,6 +57,8 @@ from serve.release.apply import Release
 from serve.release.archive import Archive
 from serve.release.ports import Load, Loaded, Settle
 from serve.release.workshop import LocalWorkshop
+from serve.respond.background import Background
+from serve.respond.run import Turns
 from serve.settings.load import load_files
 from serve.settings.model import ModelConfig, ServedModel, Source
 from serve.settings.operation import Admin
@@ -45,6 +66,15 @@ from serve.settings.site import Auth, EngineDefaults, Listen, Log, Site
 from serve.state.storage import Storage
 
 log = logging.getLogger("inhouse")
+
+Endpoint = (
+    GenerateEndpoint
+    | MessagesEndpoint
+    | CountTokensEndpoint
+    | ResponsesEndpoint
+    | CompactEndpoint
+    | InputTokensEndpoint
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +102,8 @@ class Server:
     adapters: Adapters
     desk: Desk
     storage: Storage
+    office: Office
+    background: Background
     release: Release | None = None
 
     async def start(self) -> None:
@@ -81,15 +113,20 @@ class Server:
             for remote in remotes_of(one.backend):
                 remote.start()
         await self.portfolio.start()
+        await self.office.open()
+        await self.background.resume()
 
     async def drain(self) -> None:
         """Refuse new work and let what runs end by the deadline."""
         self.pipeline.gate.drain()
+        await self.office.close()
         site = self.site if self.release is None else self.release.site
         await self.pipeline.finish(site.engine_defaults.drain_timeout_s)
+        await self.background.close()
 
     async def stop(self) -> None:
         """Stop every engine, and what an apply has under way."""
+        await self.office.close()
         if self.release is not None:
             await self.release.close()
         for one in self.pipeline.served:
@@ -188,16 +225,56 @@ def compose(
     authenticator = Authenticator(digests, required=site.auth.mode == "keys")
     for one in served:
         _watch(one.backend, one.model.id, metrics, pipeline)
-    storage = Storage(site.state, site.var_dir)
-    endpoints = _endpoints(site, pipeline, authenticator)
-    asgi = _asgi(endpoints, pipeline, authenticator, metrics)
+    storage = Storage(site.state, site.var_dir, site.files)
+    endpoints = _endpoints(site, pipeline, authenticator, storage)
+    turns = Turns(pipeline, storage.responses, storage.conversations, storage.ttl_s)
+    background = Background(turns)
+    endpoints |= _responding(site, turns, background, authenticator)
+    bodies = JsonBodies(site.limits)
+    inside = Inside(authenticator)
+    office = _office(site, storage, pipeline, metrics, inside, endpoints)
+    uploading = files.Uploading(site.files)
+    routers = (
+        conversations.router(storage.conversations, authenticator, bodies),
+        stored.router(storage.completions, authenticator, bodies),
+        responses.router(storage.responses, background, authenticator),
+        files.router(storage.files, uploading, authenticator),
+        uploads.router(storage.uploads, uploading, authenticator, bodies),
+        batches.router(office, authenticator, bodies),
+    )
+    sockets = {"/v1/responses": responses.Sockets(turns, background, authenticator, site.limits)}
+    asgi = inside.app = _asgi(endpoints, pipeline, authenticator, metrics, routers, sockets)
     release = None
     if origin is not None:
-        settle = _settling(origin, pipeline, authenticator, endpoints, portfolio, metrics, storage)
+        bounded = (*endpoints.values(), *sockets.values(), bodies)
+        settle = _settling(
+            origin, pipeline, authenticator, bounded, portfolio, metrics, storage, office, uploading
+        )
         release = _release(origin, pipeline, portfolio, catalogue, metrics, settle)
     adapters = Adapters(pipeline, catalogue.looked_again)
-    desk = Desk(pipeline, PortfolioKeeper(portfolio), adapters, release, clock)
-    return Server(site, asgi, portfolio, pipeline, metrics, adapters, desk, storage, release)
+    desk = Desk(pipeline, PortfolioKeeper(portfolio), adapters, release, clock, office)
+    return Server(
+        site, asgi, portfolio, pipeline, metrics, adapters, desk, storage, office, background,
+        release,
+    )  # fmt: skip
+
+
+def _office(
+    site: Site,
+    storage: Storage,
+    pipeline: Pipeline,
+    metrics: Metrics,
+    inside: Inside,
+    endpoints: Collection[str],
+) -> Office:
+    place = Workplace(
+        storage.batches, storage.files, storage.folder, inside,
+        Lanes(site.batches, PipelineTraffic(pipeline)), metrics,
+        site.batches, int(site.limits.body_mib * 2**20),
+    )  # fmt: skip
+    office = Office(place, [path for path in ENDPOINTS if path in endpoints])
+    metrics.batches_now = office.counts
+    return office
 
 
 def _pairs(site: Site, portfolio: Portfolio) -> list[tuple[ServedModel, Backend]]:
@@ -238,10 +315,12 @@ def _settling(
     origin: Origin,
     pipeline: Pipeline,
     authenticator: Authenticator,
-    endpoints: Mapping[str, GenerateEndpoint],
+    bounded: Sequence[Endpoint | responses.Sockets | JsonBodies],
     portfolio: Portfolio,
     metrics: Metrics,
     storage: Storage,
+    office: Office,
+    uploading: files.Uploading,
 ) -> Settle:
     """What of a new site's own settings counts at once."""
 
@@ -254,8 +333,10 @@ def _settling(
             pipeline.gate.queue_requests_max = limits.queue_requests
             pipeline.ready_wait_s = limits.ready_wait_s
             storage.settings = site.state
-            for endpoint in endpoints.values():
-                endpoint.bound(limits)
+            storage.file_bounds = uploading.bounds = site.files
+            office.settle(site.batches, int(limits.body_mib * 2**20))
+            for each in bounded:
+                each.bound(limits)
             for one in portfolio.residents():
                 one.waiting_max = limits.waiting_requests
             for served in pipeline.served:
@@ -292,29 +373,54 @@ def _watch(backend: Backend, model_id: str, metrics: Metrics, pipeline: Pipeline
 
 
 def _endpoints(
-    site: Site, pipeline: Pipeline, authenticator: Authenticator
-) -> dict[str, GenerateEndpoint]:
+    site: Site, pipeline: Pipeline, authenticator: Authenticator, storage: Storage
+) -> dict[str, Endpoint]:
     chat = GenerateEndpoint(
         pipeline, authenticator, site.limits,
         endpoint="chat.completions", path="/v1/chat/completions", check=check_chat,
+        completions=storage.completions,
     )  # fmt: skip
     completions = GenerateEndpoint(
         pipeline, authenticator, site.limits,
         endpoint="completions", path="/v1/completions", check=check_completion,
     )  # fmt: skip
-    return {"/v1/chat/completions": chat, "/v1/completions": completions}
+    return {
+        "/v1/chat/completions": chat,
+        "/v1/completions": completions,
+        "/v1/messages": MessagesEndpoint(pipeline, authenticator, site.limits),
+        "/v1/messages/count_tokens": CountTokensEndpoint(pipeline, authenticator, site.limits),
+    }
+
+
+def _responding(
+    site: Site, turns: Turns, background: Background, authenticator: Authenticator
+) -> dict[str, Endpoint]:
+    at = (turns, background, authenticator, site.limits)
+    return {
+        "/v1/responses": ResponsesEndpoint(*at),
+        "/v1/responses/compact": CompactEndpoint(*at),
+        "/v1/responses/input_tokens": InputTokensEndpoint(*at),
+    }
 
 
 def _asgi(
-    direct: Mapping[str, GenerateEndpoint],
+    direct: Mapping[str, Endpoint],
     pipeline: Pipeline,
     authenticator: Authenticator,
     metrics: Metrics,
+    routers: Iterable[APIRouter],
+    sockets: Mapping[str, responses.Sockets],
 ) -> ASGIApp:
     app = FastAPI(title="Inhouse", version=__version__, openapi_url=None, redirect_slashes=False)
     errors.install(app)
     # Known to the framework too, which answers other methods there.
     app.router.routes[:0] = [Route(path, one, methods=["POST"]) for path, one in direct.items()]
     app.include_router(models.router(pipeline, authenticator))
+    for one in routers:
+        app.include_router(one)
     app.include_router(health.router(pipeline, metrics))
-    return Envelope(app, {path: errors.Guard(one) for path, one in direct.items()})
+    return Envelope(
+        app,
+        {path: errors.Guard(one) for path, one in direct.items()},
+        {path: errors.Guard(one) for path, one in sockets.items()},
+    )

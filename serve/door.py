@@ -33,6 +33,8 @@ async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
         CorkedProtocol,
         backlog=CONNECTIONS_BACKLOG,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        ws="websockets-sansio",
+        ws_max_size=int(server.site.limits.body_mib * 2**20),
     )
     sock = _bind(listen.host, listen.port)
     try:

@@ -17,7 +17,7 @@ import orjson
 
 from serve.admission.gate import Gate
 from serve.admission.routes import Facts, choose
-from serve.core.call import Call, Principal, Sink, Timeline
+from serve.core.call import BACKGROUND, Call, Principal, Sink, Timeline
 from serve.core.errors import (
     Draining,
     EngineError,
@@ -314,16 +314,17 @@ class _Metered:
     ends it.
     """
 
-    __slots__ = ("_call", "_pipeline", "_task", "_timeline")
+    __slots__ = ("_background", "_call", "_pipeline", "_task", "_timeline")
 
     def __init__(self, pipeline: Pipeline, call: Call) -> None:
         self._pipeline = pipeline
         self._call = call
+        self._background = BACKGROUND.get()
 
     def __enter__(self) -> Timeline:
         call, meter = self._call, self._pipeline.meter
         try:
-            self._pipeline.gate.enter(call.model_id)
+            self._pipeline.gate.enter(call.model_id, background=self._background)
         except Overloaded as error:
             meter.refused(call.endpoint, outcome_of(error), call.model_id)
             raise
@@ -340,7 +341,7 @@ class _Metered:
                 self._fail(error)
         finally:
             self._pipeline.running.discard(self._task)
-            self._pipeline.gate.leave(self._call.model_id)
+            self._pipeline.gate.leave(self._call.model_id, background=self._background)
             self._pipeline.meter.settle(self._call, self._timeline)
 
     def _fail(self, error: BaseException) -> None:

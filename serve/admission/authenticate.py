@@ -1,6 +1,7 @@
 """Whose request is it? Keys come as `Authorization: Bearer` or `x-api-key`."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -19,12 +20,30 @@ class Authenticator:
     """
 
     def __init__(self, digests: Mapping[str, str], *, required: bool = True) -> None:
+        self._within: dict[Principal, bytes] = {}
+        self._known_within: dict[bytes, Principal] = {}
         self.learn(digests, required=required)
 
     def learn(self, digests: Mapping[str, str], *, required: bool) -> None:
         """Know these keys, and no others, from now on."""
         self._principals = {digest: Principal(key=name) for digest, name in digests.items()}
         self._required = required
+        known = frozenset(self._principals.values())
+        self._within = {who: key for who, key in self._within.items() if who in known}
+        self._known_within = {key: who for who, key in self._within.items()}
+
+    def key_within(self, principal: Principal) -> bytes:
+        """A key for what this process asks of itself for a principal: nobody else has seen it.
+
+        Raises Unauthenticated where the principal's own key has been withdrawn.
+        """
+        if self._required and principal not in self._principals.values():
+            raise Unauthenticated(f"The key {principal.key!r}, which asked this, is known no more.")
+        key = self._within.get(principal)
+        if key is None:
+            key = self._within[principal] = os.urandom(32).hex().encode()
+            self._known_within[key] = principal
+        return key
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
         """The principal of a request with these headers; raises Unauthenticated."""
@@ -38,6 +57,8 @@ class Authenticator:
                 code="missing_api_key",
             )
         principal = self._principals.get(hashlib.sha256(key).hexdigest())
+        if principal is None:
+            principal = self._known_within.get(key)
         if principal is None:
             shown = key[:7].decode("latin-1")
             raise Unauthenticated(f"Incorrect API key provided: {shown}…")

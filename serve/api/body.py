@@ -3,9 +3,11 @@
 from typing import Any, Final
 
 import orjson
+from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from serve.core.errors import InvalidRequest, PayloadTooLarge
+from serve.settings.site import Limits
 
 DISCARD_MAX_BYTES: Final = 64 * 1024 * 1024
 """What is read and thrown away of a body that is too large, so that its sender, who is still
@@ -16,11 +18,33 @@ class ClientGone(Exception):
     """The client went away while it was sending."""
 
 
+class JsonBodies:
+    """Reads the bodies of requests, within what the site's limits allow now."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.bound(limits)
+
+    def bound(self, limits: Limits) -> None:
+        """Read bodies within these limits from now on."""
+        self._max_bytes = int(limits.body_mib * 2**20)
+
+    async def read(self, request: Request, *, empty: Any = None) -> Any:
+        """The parsed body, or `empty`, where that is given, for none at all.
+
+        Raises PayloadTooLarge, InvalidRequest or ClientGone.
+        """
+        headers = request.headers
+        none = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        if none and empty is not None:
+            return empty
+        return await read_json(request.scope, request.receive, self._max_bytes)
+
+
 async def read_json(scope: Scope, receive: Receive, body_max_bytes: int) -> Any:
     """The parsed body. Raises PayloadTooLarge, InvalidRequest or ClientGone."""
-    declared = _content_length(scope)
+    declared = content_length(scope)
     if declared is not None and declared > body_max_bytes:
-        await _discard(receive)
+        await discard(receive)
         raise _too_large(body_max_bytes)
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -49,13 +73,14 @@ async def _read_rest(receive: Receive, first: bytes, body_max_bytes: int) -> byt
         size += len(part)
         if size > body_max_bytes:
             parts.clear()
-            await _discard(receive)
+            await discard(receive)
             raise _too_large(body_max_bytes)
         more = message.get("more_body", False)
     return b"".join(parts)
 
 
-async def _discard(receive: Receive) -> None:
+async def discard(receive: Receive) -> None:
+    """Read on and throw away, up to DISCARD_MAX_BYTES."""
     size = 0
     while size < DISCARD_MAX_BYTES:
         message = await receive()
@@ -64,7 +89,8 @@ async def _discard(receive: Receive) -> None:
             return
 
 
-def _content_length(scope: Scope) -> int | None:
+def content_length(scope: Scope) -> int | None:
+    """What the request says of its body's size."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() else None

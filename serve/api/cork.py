@@ -50,4 +50,10 @@ class CorkedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as there
         super().connection_made(transport)
+        self._bare = transport
         self.transport = Cork(transport, self.loop)  # type: ignore[assignment]  # what it uses of one
+
+    def handle_websocket_upgrade(self) -> None:
+        # Nothing has been written yet, and a WebSocket's protocol asks more of a transport.
+        self.transport = self._bare
+        super().handle_websocket_upgrade()

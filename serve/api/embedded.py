@@ -19,7 +19,6 @@ class EmbeddedServer(uvicorn.Server):
                 http=protocol,
                 loop="none",
                 lifespan="off",
-                ws="none",
                 proxy_headers=False,
                 access_log=False,
                 log_config=None,

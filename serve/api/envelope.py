@@ -14,21 +14,34 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID: Final = "inhouse.request_id"
 RECEIVED_S: Final = "inhouse.received_s"
+ANTHROPIC_PATH: Final = "/v1/messages"
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether who asks there reads Anthropic's answers."""
+    return path.startswith(ANTHROPIC_PATH) and path[len(ANTHROPIC_PATH) :][:1] in ("", "/")
 
 
 class Envelope:
     """Puts `x-request-id` and `openai-processing-ms` on each response's head.
 
-    `direct`: applications by path, for POST; everything else is `app`'s.
+    Anthropic's clients read the id as `request-id`.
+
+    `direct`: applications by path, for POST; `sockets`: for WebSockets; everything else is
+    `app`'s.
     """
 
-    def __init__(self, app: ASGIApp, direct: Mapping[str, ASGIApp]) -> None:
+    def __init__(
+        self, app: ASGIApp, direct: Mapping[str, ASGIApp], sockets: Mapping[str, ASGIApp]
+    ) -> None:
         self._app = app
         self._direct = direct
+        self._sockets = sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            app = self._sockets.get(scope.get("path", ""), self._app)
+            await app(scope, receive, send)
             return
         request_id = scope[REQUEST_ID] = "req_" + os.urandom(16).hex()
         received_s = scope[RECEIVED_S] = time.monotonic()
@@ -41,6 +54,8 @@ class Envelope:
                     (b"x-request-id", request_id.encode()),
                     (b"openai-processing-ms", b"%d" % elapsed_ms),
                 ]
+                if is_anthropic(scope["path"]):
+                    message["headers"].append((b"request-id", request_id.encode()))
             await send(message)
 
         app = self._app

@@ -1,21 +1,28 @@
 """The one place where errors become HTTP (OpenAI API reference, error codes).
 
-Every answer that is not 2xx is `{"error": {"message", "type", "param", "code"}}`.
+Every answer that is not 2xx is `{"error": {"message", "type", "param", "code"}}`; at and below
+`/v1/messages` it has Anthropic's shape and types instead (Claude API reference, errors).
 """
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve.api.body import ClientGone
+from serve.api.envelope import ANTHROPIC_PATH, REQUEST_ID, is_anthropic
 from serve.core import errors
 from serve.core.errors import RequestError
 
 log = logging.getLogger("inhouse.api")
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx's, as it stands in logs."""
 
 STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     # Most specific first: the first class that fits decides.
@@ -33,11 +40,39 @@ STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     (errors.EngineError, 500, "server_error"),
     (errors.RequestError, 500, "server_error"),
 )
+ANTHROPIC_STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
+    (errors.PayloadTooLarge, 413, "request_too_large"),
+    (errors.InvalidRequest, 400, "invalid_request_error"),
+    (errors.Unauthenticated, 401, "authentication_error"),
+    (errors.PermissionDenied, 403, "permission_error"),
+    (errors.NotFound, 404, "not_found_error"),
+    (errors.MethodNotAllowed, 405, "invalid_request_error"),
+    (errors.Conflict, 409, "invalid_request_error"),
+    (errors.Overloaded, 529, "overloaded_error"),
+    (errors.StorageUnavailable, 529, "overloaded_error"),
+    (errors.EngineUnavailable, 529, "overloaded_error"),
+    (errors.RequestError, 500, "api_error"),
+)
 
 
-def status_of(error: RequestError) -> tuple[int, str]:
-    """HTTP status and OpenAI error type."""
-    return next((status, kind) for cls, status, kind in STATUS if isinstance(error, cls))
+def status_of(error: RequestError, path: str = "") -> tuple[int, str]:
+    """HTTP status and error type, OpenAI's or Anthropic's."""
+    rows = ANTHROPIC_STATUS if is_anthropic(path) else STATUS
+    return next((status, kind) for cls, status, kind in rows if isinstance(error, cls))
+
+
+def anthropic_body_of(error: RequestError, request_id: str) -> dict[str, Any]:
+    """The error event of Anthropic's streams, which is its error responses' body too."""
+    message = error.message
+    if isinstance(error, errors.ContextLengthExceeded):
+        # The words by which Claude Code knows that it has to shorten its conversation.
+        message = f"prompt is too long: {message}"
+    _, kind = status_of(error, ANTHROPIC_PATH)
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": message},
+        "request_id": request_id,
+    }
 
 
 def body_of(error: RequestError) -> bytes:
@@ -56,7 +91,7 @@ def body_of(error: RequestError) -> bytes:
 
 
 def headers_of(error: RequestError) -> Mapping[str, str]:
-    """Headers that tell a client what to do next; `x-should-retry` is read by OpenAI's SDKs."""
+    """Headers that tell a client what to do next; the SDKs read `x-should-retry`."""
     status, _ = status_of(error)
     headers = {"x-should-retry": "true" if status in (429, 500, 503) else "false"}
     if isinstance(error, errors.Overloaded | errors.EngineUnavailable | errors.StorageUnavailable):
@@ -68,10 +103,15 @@ def headers_of(error: RequestError) -> Mapping[str, str]:
     return headers
 
 
-def response_of(error: RequestError) -> Response:
-    return Response(
-        body_of(error), status_of(error)[0], headers_of(error), media_type="application/json"
-    )
+def response_of(error: RequestError, scope: Scope) -> Response:
+    """The answer to the request of this scope, in the shape that its address has."""
+    path = scope["path"]
+    if is_anthropic(path):
+        body = orjson.dumps(anthropic_body_of(error, scope.get(REQUEST_ID, "")))
+    else:
+        body = body_of(error)
+    status, _ = status_of(error, path)
+    return Response(body, status, headers_of(error), media_type="application/json")
 
 
 class Guard:
@@ -84,10 +124,10 @@ class Guard:
         try:
             await self._app(scope, receive, send)
         except RequestError as error:
-            await response_of(error)(scope, receive, send)
+            await response_of(error, scope)(scope, receive, send)
         except Exception:
             log.exception("a request failed")
-            await response_of(internal())(scope, receive, send)
+            await response_of(internal(), scope)(scope, receive, send)
 
 
 def internal() -> RequestError:
@@ -100,18 +140,23 @@ def install(app: FastAPI) -> None:
 
     async def on_request_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)
-        return response_of(error)
+        return response_of(error, request.scope)
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return response_of(_of_framework(request, error))
+        return response_of(_of_framework(request, error), request.scope)
+
+    async def on_gone(request: Request, error: Exception) -> Response:
+        # Nobody reads it.
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     async def on_bug(request: Request, error: Exception) -> Response:
         # Logged with its traceback by the server; the client learns only that it was us.
-        return response_of(internal())
+        return response_of(internal(), request.scope)
 
     app.add_exception_handler(RequestError, on_request_error)
     app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(ClientGone, on_gone)
     app.add_exception_handler(Exception, on_bug)
 
 
@@ -120,6 +165,15 @@ def _of_framework(request: Request, error: HTTPException) -> RequestError:
     if error.status_code == 404:
         return errors.NotFound(f"Unknown address: {method} {path}", code="unknown_url")
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "POST")
+        allow = _allowed(request) or (error.headers or {}).get("Allow", "POST")
         return errors.MethodNotAllowed(f"{path} takes {allow}, not {method}.", allow=allow)
     return errors.InvalidRequest(str(error.detail))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all that is found at the request's address."""
+    there = [
+        one for one in request.app.router.routes
+        if isinstance(one, Route) and one.matches(request.scope)[0] is not Match.NONE
+    ]  # fmt: skip
+    return ", ".join(sorted({method for one in there for method in one.methods or ()}))

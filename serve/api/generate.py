@@ -17,12 +17,14 @@ from serve.api.body import ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
 from serve.api.errors import body_of, internal
 from serve.api.fields import Checked
+from serve.api.keeping import Keeping
 from serve.api.presence import until_gone
 from serve.core.call import Call, Principal
 from serve.core.errors import InvalidRequest, RequestError
 from serve.pipeline import Pipeline, outcome_of
 from serve.served import Headers, Served
 from serve.settings.site import Limits
+from serve.state.completions import Completions
 
 log = logging.getLogger("inhouse.api")
 
@@ -65,7 +67,10 @@ class StreamSink:
 
 
 class GenerateEndpoint:
-    """One generating endpoint. `endpoint` names it in metrics, `path` is the engine's address."""
+    """One generating endpoint. `endpoint` names it in metrics, `path` is the engine's address.
+
+    `completions`: where answers are kept that a request wants `store`d.
+    """
 
     def __init__(
         self,
@@ -76,12 +81,14 @@ class GenerateEndpoint:
         endpoint: str,
         path: str,
         check: Check,
+        completions: Completions | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._authenticator = authenticator
         self._endpoint = endpoint
         self._path = path
         self._check = check
+        self._completions = completions
         self._prompt_field = "messages" if endpoint == "chat.completions" else "prompt"
         self.bound(limits)
 
@@ -110,20 +117,33 @@ class GenerateEndpoint:
         except RequestError as error:
             self._pipeline.meter.refused(self._endpoint, outcome_of(error))
             raise
+        keeping = None
+        if checked.store and self._completions is not None:
+            keeping = Keeping(self._completions, body["messages"])
         work = self._stream if checked.stream else self._answer
-        await until_gone(receive, work(served, call, send))
+        await until_gone(receive, work(served, call, send, keeping))
 
-    async def _answer(self, served: Served, call: Call, send: Send) -> None:
-        answer = await self._pipeline.answer(served, call)
+    async def _answer(
+        self, served: Served, call: Call, send: Send, keeping: Keeping | None
+    ) -> None:
+        if keeping is None:
+            answer = await self._pipeline.answer(served, call)
+        else:
+            answer = await keeping.answer(self._pipeline, served, call)
         data = orjson.dumps(answer)
         headers = (*_JSON_HEADERS, (b"content-length", b"%d" % len(data)), *served.headers)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": data})
 
-    async def _stream(self, served: Served, call: Call, send: Send) -> None:
+    async def _stream(
+        self, served: Served, call: Call, send: Send, keeping: Keeping | None
+    ) -> None:
         sink = StreamSink(send, served.headers)
         try:
-            await self._pipeline.stream(served, call, sink)
+            if keeping is None:
+                await self._pipeline.stream(served, call, sink)
+            else:
+                await keeping.stream(self._pipeline, served, call, sink)
         except RequestError as error:
             if not sink.started:
                 raise

@@ -2,7 +2,7 @@
 
 import typer
 
-from serve.cli import adapters, keys, models, release, run, site
+from serve.cli import adapters, batches, keys, models, release, run, site
 from serve.cli.terminal import fail
 from serve.core.errors import InhouseError, SettingsError, SetupError
 
@@ -16,6 +16,7 @@ for command in (
     run.serve, run.dev,
     models.status, models.load, models.sleep, models.drain, models.restart,
     adapters.adapters,
+    batches.batches,
     release.plan, release.apply,
     site.check, site.schema, site.doctor, site.digest, site.version,
 ):  # fmt: skip

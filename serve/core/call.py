@@ -1,10 +1,14 @@
 """One request to one model, as the stages hand it on."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from serve.core.usage import Usage
+
+BACKGROUND: Final = ContextVar("background", default=False)
+"""Whether what is done now is nobody's who waits for it, a batch's line: others come first."""
 
 
 @dataclass(frozen=True, slots=True)

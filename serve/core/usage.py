@@ -42,6 +42,24 @@ class Usage:
             },
         }
 
+    def responses(self) -> dict[str, Any]:
+        """OpenAI's ResponseUsage (API reference, response object)."""
+        return {
+            "input_tokens": self.prompt,
+            "input_tokens_details": {"cached_tokens": self.cached, "cache_write_tokens": 0},
+            "output_tokens": self.completion,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning},
+            "total_tokens": self.prompt + self.completion,
+        }
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cached + other.cached,
+            self.reasoning + other.reasoning,
+        )
+
     def anthropic(self) -> dict[str, Any]:
         """Anthropic's Usage (Messages API): what was read from the cache is not in `input_tokens`.
 

@@ -87,6 +87,17 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.batches_now: Callable[[], Mapping[str, int]] = dict
+        """Who tells how many batches are unfinished, by status; asked at each scrape."""
+        self.batch_lines = Counter(
+            "inhouse_batch_lines",
+            "Lines of batches by how they ended.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.batches = Gauge(
+            "inhouse_batches", "Unfinished batches.", ["status"], registry=self.registry
+        )
         build = Gauge("inhouse_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version).set(1)
 
@@ -112,9 +123,15 @@ class Metrics:
         """See `serve.engines.portfolio.Observer`."""
         self.model_evictions.labels(model_id, verb).inc()
 
+    def batch_line(self, outcome: str) -> None:
+        """See `serve.batch.ports.Observer`."""
+        self.batch_lines.labels(outcome).inc()
+
     def exposition(self) -> bytes:
         """Text exposition format 0.0.4."""
         self.model_waiting.clear()
         for model_id, count in self.waiting_now().items():
             self.model_waiting.labels(model_id).set(count)
+        for status, count in self.batches_now().items():
+            self.batches.labels(status).set(count)
         return generate_latest(self.registry)

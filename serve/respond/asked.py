@@ -14,11 +14,15 @@ class Asked:
     `items` are this turn's input items as the API shows them (`type`, `id` and `status` where
     its schema has them); a string of input is one user message. Items of type `item_reference`
     are still to be looked up. `engine_body` has what the engine is asked besides `model`,
-    `messages` and `stream`: sampling, tools in the form of chat completions, `response_format`.
+    `messages` and `stream`: sampling, tools in the form of chat completions, `response_format`,
+    and `max_output_tokens` as the bound of one call, which a run of several calls makes smaller.
     `echo` are the fields of the response object that repeat the request, with the API's defaults
     for what was not given. `strict_tools` are the parameters' schemas by tool name,
     `custom_tools` the names whose input is free text and travels as `{"input": …}`.
     `max_output_tokens` bounds the whole answer, `max_tool_calls` the calls this server makes.
+    `server_tools` are the tools of type `mcp` as the response repeats them: servers that the
+    site names, by their label. `engine_body` has nothing of them, and it has a `tool_choice`
+    only beside tools of its own; `echo` has the one that was asked for.
     """
 
     model: str

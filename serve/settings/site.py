@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from serve.settings.batches import Batches, Files
 from serve.settings.consistency import of_door, of_models, of_routes
 from serve.settings.model import Placement, ServedModel
 from serve.settings.operation import Admin, Memory, Reload
@@ -165,6 +166,8 @@ class _Common(Frozen):
     admin: Admin = Field(default=Admin(), description="The operator's own door.")
     reload: Reload = Field(default=Reload(), description="When a changed file is applied.")
     state: State = Field(default=State(), description="What is kept for clients.")
+    files: Files = Field(default=Files(), description="Bounds on what clients upload.")
+    batches: Batches = Field(default=Batches(), description="How batches are run.")
     log: Log = Field(default=Log(), description="What the server logs.")
     var_dir: Path = Field(
         default=Path("var"),

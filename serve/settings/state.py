@@ -25,7 +25,8 @@ class Retention(Frozen):
         gt=0,
         le=36_500,
         description="Days that responses, conversations and stored completions are kept after "
-        "their last change; `null` keeps them until they are deleted.",
+        "their last change, files after they were made, and batches after their end; `null` keeps "
+        "them until they are deleted.",
     )
 
 
@@ -47,7 +48,8 @@ class State(Frozen):
         gt=0,
         le=36_500,
         description="Days that responses, conversations and stored completions are kept after "
-        "their last change; `null` keeps them until they are deleted.",
+        "their last change, files after they were made, and batches after their end; `null` keeps "
+        "them until they are deleted.",
     )
     tenants: dict[str, Retention] = Field(
         default={}, max_length=1000, description="Tenants with another `ttl_days`."

@@ -53,7 +53,7 @@ class Conversations:
     async def add(
         self, tenant: str, conversation_id: str, metadata: JSON, items: Sequence[JSON]
     ) -> ConversationRecord:
-        """Make one with its first items."""
+        """Make one with its first items. Raises InvalidRequest for two items with one id."""
         now_s = self._wall_s()
         record = ConversationRecord(
             conversation_id, tenant, now_s, self._expiry(tenant, now_s), metadata
@@ -67,7 +67,10 @@ class Conversations:
             connection.execute(CONVERSATIONS.insert().values(values))
             _insert(connection, record.id, items)
 
-        await self._database.write(work)
+        try:
+            await self._database.write(work)
+        except IntegrityError:
+            raise _item_is_there() from None
         return record
 
     async def get(self, tenant: str, conversation_id: str) -> ConversationRecord:
@@ -122,9 +125,7 @@ class Conversations:
         try:
             await self._database.write(work)
         except IntegrityError:
-            raise InvalidRequest(
-                "An item with the same id is in this conversation already.", param="items"
-            ) from None
+            raise _item_is_there() from None
 
     async def page(self, tenant: str, conversation_id: str, cut: Cut) -> ItemPage:
         """Some of its items. Raises NotFound, and InvalidRequest for a start that is none."""
@@ -204,6 +205,12 @@ def conversation_not_found(conversation_id: str) -> NotFound:
 
 def _item_not_found(item_id: str) -> NotFound:
     return NotFound(f"Conversation item with id {item_id[:80]!r} not found.")
+
+
+def _item_is_there() -> InvalidRequest:
+    return InvalidRequest(
+        "An item with the same id is in this conversation already.", param="items"
+    )
 
 
 def _item(conversation_id: str, item_id: str) -> ColumnElement[bool]:

@@ -3,18 +3,30 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import ColumnElement, Connection, Table, delete, select
 
 from serve.core.errors import StorageUnavailable
+from serve.state.folder import Folder
 from serve.store.database import Database
-from serve.store.tables import COMPLETIONS, CONVERSATIONS, RESPONSES
+from serve.store.tables import (
+    BATCHES,
+    COMPLETIONS,
+    CONVERSATIONS,
+    FILES,
+    RESPONSES,
+    UPLOAD_PARTS,
+    UPLOADS,
+)
 
 log = logging.getLogger("inhouse.state")
 
 KEPT: Final = (RESPONSES, CONVERSATIONS, COMPLETIONS)
 """Tables of what lies in the database alone."""
+WITH_BYTES: Final = (FILES, BATCHES)
+"""Tables of what has bytes in the folder too, under its id."""
 
 SWEEP_EVERY_S: Final = 600.0
 
@@ -22,8 +34,9 @@ SWEEP_EVERY_S: Final = 600.0
 class Retention:
     """Expired objects cannot be read from their last second on; this frees their room."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, folder: Folder) -> None:
         self._database = database
+        self._folder = folder
 
     async def keep_sweeping(self) -> None:
         """Sweep now and then, until cancelled."""
@@ -36,18 +49,42 @@ class Retention:
 
     async def sweep(self, now_s: float) -> int:
         """Remove what had expired at that time; how many objects."""
-
-        def work(connection: Connection) -> int:
-            gone = (delete(table).where(table.c.expires_s <= now_s) for table in KEPT)
-            return sum(connection.execute(one).rowcount for one in gone)
-
-        return await self._database.write(work)
+        return await self._remove(lambda table: table.c.expires_s <= now_s)
 
     async def erase(self, tenant: str) -> int:
         """Remove all objects of a tenant; how many."""
+        return await self._remove(lambda table: table.c.tenant == tenant)
 
-        def work(connection: Connection) -> int:
-            gone = (delete(table).where(table.c.tenant == tenant) for table in KEPT)
-            return sum(connection.execute(one).rowcount for one in gone)
+    async def tidy(self) -> None:
+        """Remove bytes that belong to nothing: a server that ended was about to use or remove
+        them. Nothing may be on its way into the folder. Raises StorageUnavailable."""
 
-        return await self._database.write(work)
+        def work(connection: Connection) -> set[str]:
+            owners = (FILES, BATCHES, UPLOAD_PARTS)
+            return {
+                name for one in owners for name in connection.execute(select(one.c.id)).scalars()
+            }
+
+        await self._folder.make()
+        removed = await self._folder.keep_only(await self._database.read(work))
+        if removed:
+            log.info("unfinished files were removed", extra={"files": removed})
+
+    async def _remove(self, which: Callable[[Table], ColumnElement[bool]]) -> int:
+        def work(connection: Connection) -> tuple[int, list[str]]:
+            gone = (delete(table).where(which(table)) for table in KEPT)
+            count = sum(connection.execute(one).rowcount for one in gone)
+            uploads = select(UPLOADS.c.id).where(which(UPLOADS))
+            parts = select(UPLOAD_PARTS.c.id).where(UPLOAD_PARTS.c.upload.in_(uploads))
+            names = list(connection.execute(parts).scalars())
+            count += connection.execute(delete(UPLOADS).where(which(UPLOADS))).rowcount
+            for table in WITH_BYTES:
+                ids = delete(table).where(which(table)).returning(table.c.id)
+                removed = list(connection.execute(ids).scalars())
+                names += removed
+                count += len(removed)
+            return count, names
+
+        count, names = await self._database.write(work)
+        await self._folder.remove(names)
+        return count

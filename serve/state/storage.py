@@ -3,10 +3,17 @@
 import asyncio
 from pathlib import Path
 
+from serve.core.errors import SetupError, StorageUnavailable
+from serve.settings.batches import Files as FileBounds
 from serve.settings.state import State
+from serve.state.batches import Batches
+from serve.state.completions import Completions
 from serve.state.conversations import Conversations
+from serve.state.files import Files
+from serve.state.folder import Folder
 from serve.state.responses import Responses
 from serve.state.retention import Retention
+from serve.state.uploads import Uploads
 from serve.store.address import address_of
 from serve.store.database import Database
 
@@ -17,21 +24,37 @@ class Storage:
     Raises SetupError for a database's address that is none.
     """
 
-    def __init__(self, settings: State, var_dir: Path) -> None:
+    def __init__(
+        self, settings: State, var_dir: Path, file_bounds: FileBounds | None = None
+    ) -> None:
         self.settings = settings
+        self.file_bounds = file_bounds or FileBounds()
         self._database = Database(address_of(settings.database, var_dir, settings.password_file))
         self.responses = Responses(self._database)
         self.conversations = Conversations(self._database, self.ttl_s)
-        self.retention = Retention(self._database)
+        self.completions = Completions(self._database, self.ttl_s)
+        self.folder = Folder(var_dir / "files")
+        self.files = Files(self._database, self.folder, self.ttl_s, self._tenant_max_bytes)
+        self.uploads = Uploads(self._database, self.folder, self.files)
+        self.batches = Batches(self._database, self.ttl_s)
+        self.retention = Retention(self._database, self.folder)
         self._sweeping: asyncio.Task[None] | None = None
 
     def ttl_s(self, tenant: str) -> float | None:
         """Seconds that this tenant's objects are kept now; None is for ever."""
         return self.settings.ttl_s(tenant)
 
+    def _tenant_max_bytes(self) -> int:
+        return int(self.file_bounds.tenant_gib * 2**30)
+
     async def open(self) -> None:
         """Connect, bring the tables up to date, and begin to sweep. Raises SetupError."""
         await asyncio.to_thread(self._database.open)
+        try:
+            await self.retention.tidy()
+        except StorageUnavailable as error:
+            await asyncio.to_thread(self._database.close)
+            raise SetupError(f"{self.folder.path}: {error.message}") from error
         self._sweeping = asyncio.create_task(self.retention.keep_sweeping())
 
     async def close(self) -> None:

@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
-from serve.core.errors import SetupError, StorageUnavailable
+from serve.core.errors import InvalidRequest, SetupError, StorageUnavailable
 from serve.store.migration import migrate
 from serve.store.writer import GroupWriter
 
@@ -34,7 +40,8 @@ class Database:
 
     On SQLite one connection writes, many works a transaction (`serve.store.writer`), and others
     read; on PostgreSQL each work has a transaction of its own. A write has been committed when it
-    returns. Both raise StorageUnavailable where the database cannot do it now.
+    returns. Both raise StorageUnavailable where the database cannot do it now, and InvalidRequest
+    for a value that it cannot hold.
     """
 
     def __init__(self, url: URL) -> None:
@@ -152,6 +159,11 @@ def _unavailable() -> Iterator[None]:
     except (OperationalError, InterfaceError, InternalError) as error:
         log.error("the database failed: %s", _in_words(error))
         raise StorageUnavailable("what this server keeps cannot be reached; try again") from error
+    except DataError as error:
+        # A NUL, for PostgreSQL: no text of its own has one.
+        raise InvalidRequest(
+            f"A value of the request cannot be kept, or looked for: {_in_words(error)}"
+        ) from None
 
 
 def _in_words(error: Exception) -> str:

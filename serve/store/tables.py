@@ -100,7 +100,7 @@ CONVERSATION_ITEMS: Final = Table(
     METADATA,
     Column("seq", _SERIAL, primary_key=True, autoincrement=True),
     Column("conversation", ID, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False),
-    Column("id", ID, nullable=False),
+    Column("id", String(256), nullable=False),
     Column("body", Json, nullable=False),
     UniqueConstraint("conversation", "id"),
     Index("conversation_items_in_order", "conversation", "seq"),
@@ -110,11 +110,22 @@ CONVERSATION_ITEMS: Final = Table(
 COMPLETIONS: Final = _kept(
     "completions",
     Column("model", String(256), nullable=False),
+    Column("asked", String(256), nullable=False),
     Column("metadata", Json, nullable=False),
     Column("body", Json, nullable=False),
     Column("messages", Json, nullable=False),
 )
-"""Stored chat completions."""
+"""Stored chat completions. `asked` is the name that the request gave the model, `body` lacks
+`metadata`."""
+
+COMPLETION_METADATA: Final = Table(
+    "completion_metadata",
+    METADATA,
+    Column("completion", ID, ForeignKey("completions.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(512), nullable=False),
+)
+"""The same metadata again, to be looked for."""
 
 FILES: Final = _kept(
     "files",
@@ -132,8 +143,10 @@ UPLOADS: Final = _kept(
     Column("filename", String(512), nullable=False),
     Column("mime_type", String(128), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    Column("keep_s", Double),
     Column("file", ID),
 )
+"""`keep_s`: how long the file that it becomes is kept; null: as long as the tenant's files are."""
 
 UPLOAD_PARTS: Final = Table(
     "upload_parts",
@@ -148,8 +161,15 @@ BATCHES: Final = _kept(
     "batches",
     Column("status", String(16), nullable=False),
     Column("key", String(80), nullable=False),
+    Column("deadline_s", Double, nullable=False),
+    Column("output_keep_s", Double),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
     Column("body", Json, nullable=False),
 )
+"""`total`, `completed` and `failed` count lines, and are not in `body`; `output_keep_s`: how long
+the files of results are kept, null: as long as the tenant's files are."""
 
 BATCH_LINES: Final = Table(
     "batch_lines",
@@ -157,8 +177,11 @@ BATCH_LINES: Final = Table(
     Column("batch", ID, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
     Column("line", Integer, primary_key=True, autoincrement=False),
     Column("custom_id", String(512), nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
     Column("failed", Boolean),
-    Column("result", Json),
+    Column("result", LargeBinary),
     UniqueConstraint("batch", "custom_id"),
 )
-"""Lines of a batch's input file; `result` null is still to be run."""
+"""Lines of a batch's input file, and where in it they are; `result` is the line of the file of
+results, null while it is still to be run."""

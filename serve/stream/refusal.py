@@ -1,6 +1,6 @@
 """What an engine says when it does not answer, as an error of ours."""
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -13,6 +13,14 @@ from serve.core.errors import (
     RequestError,
 )
 
+_PROMPTS: Final = {
+    "chat.completions": "messages",
+    "completions": "prompt",
+    "messages": "messages",
+    "messages.count_tokens": "messages",
+}
+"""The field that holds the prompt, by endpoint; the others call it `input`."""
+
 
 def refusal(call: Call, status: int, body: bytes) -> RequestError:
     """An engine's refusal as an error of ours.
@@ -22,8 +30,7 @@ def refusal(call: Call, status: int, body: bytes) -> RequestError:
     message = _message_of(body)
     if status in (400, 422):
         if "context length" in message or "max_model_len" in message:
-            param = "messages" if call.endpoint == "chat.completions" else "prompt"
-            return ContextLengthExceeded(message, param=param)
+            return ContextLengthExceeded(message, param=_PROMPTS.get(call.endpoint, "input"))
         return InvalidRequest(message, code="invalid_value")
     if status in (429, 503):
         return Overloaded("the model's own queue is full; try again shortly")

@@ -40,3 +40,21 @@ def test_a_wrong_key_is_not_repeated_whole() -> None:
 
 def test_a_site_without_keys() -> None:
     assert Authenticator({}, required=False).authenticate([]).key == "none"
+
+
+def test_a_key_within_is_of_no_use_once_its_principal_s_own_is_withdrawn() -> None:
+    digest = hashlib.sha256(KEY).hexdigest()
+    one = Authenticator({digest: "one"})
+    principal = one.authenticate([(b"x-api-key", KEY)])
+    within = one.key_within(principal)
+    assert one.key_within(principal) == within
+    assert one.authenticate([(b"authorization", b"Bearer " + within)]) == principal
+    with pytest.raises(Unauthenticated):
+        AUTHENTICATOR.authenticate([(b"authorization", b"Bearer " + within)])
+    one.learn({}, required=True)
+    with pytest.raises(Unauthenticated, match="known no more"):
+        one.key_within(principal)
+    with pytest.raises(Unauthenticated):
+        one.authenticate([(b"authorization", b"Bearer " + within)])
+    one.learn({digest: "one"}, required=True)
+    assert one.authenticate([(b"x-api-key", one.key_within(principal))]) == principal

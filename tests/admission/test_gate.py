@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from serve.admission.gate import Gate
@@ -24,3 +26,18 @@ def test_draining_admits_nothing() -> None:
     assert gate.draining
     with pytest.raises(Draining):
         gate.enter("a")
+
+
+def test_what_nobody_waits_for_is_counted_apart() -> None:
+    gate = Gate(3)
+    assert gate.calm_for_s("a") == math.inf
+    gate.enter("a", background=True)
+    gate.enter("a")
+    assert (gate.in_hand_of("a"), gate.foreground_of("a")) == (2, 1)
+    gate.leave("a", background=True)
+    assert gate.calm_for_s("a") == math.inf
+    assert gate.foreground_of("a") == 1
+    gate.leave("a")
+    assert gate.foreground_of("a") == 0
+    assert gate.calm_for_s("a") < 5
+    assert gate.calm_for_s("b") == math.inf

@@ -48,15 +48,13 @@ class Answer:
 
 @dataclass
 class Clients:
-    """Eight at a time, each with its next request as soon as the last one has ended and it has
-    rested for `rest_s`.
+    """Eight at a time, each with its next request as soon as the last one has ended.
 
     `body` makes a request; of four, one is not streamed.
     """
 
     gateway: Gateway
     body: Callable[[int], dict[str, Any]]
-    rest_s: float = 0.0
     answers: list[Answer] = field(default_factory=list, repr=False)
     running: list[Answer] = field(default_factory=list, repr=False)
 
@@ -90,7 +88,6 @@ class Clients:
                 answer.broken = repr(error)
             finally:
                 self.running.remove(answer)
-            await asyncio.sleep(self.rest_s)
 
     def wrong(self) -> list[str]:
         """What was lost or broken, and what is not settled in the log exactly once."""

@@ -20,23 +20,22 @@ from tests.faults.clients import STREAMS, Clients, Killer
 APPLIES = 20
 FAULTS = 10
 HASTY = "hang_idle_s: 1, hang_loaded_s: 1, progress_every_s: 0.1, start_timeout_s: 2"
-REST_S = 3.0
-"""Without a rest, two cores compute nothing but answers, and an engine starts in minutes."""
 ROOT = Path(__file__).parents[2]
 
-# Eager: compiling takes a minute or two on a machine without a cache.
+# Eager: compiling takes a minute or two on a machine without a cache. On two cores that compute
+# nothing but answers an engine starts in 10 s to a minute, and sometimes in several.
 REAL = """\
 site: t
 root: {root}
 model_files: {root}/configs/models
 var_dir: {var_dir}
-limits: {{ready_wait_s: 300}}
+limits: {{ready_wait_s: 900}}
 engine_defaults:
   standby: 1
   hang_idle_s: 3
   hang_loaded_s: 4
   progress_every_s: 0.5
-  start_timeout_s: 120
+  start_timeout_s: 600
 models:
   - use: smollm2-135m
     aliases: [default]
@@ -49,7 +48,7 @@ models:
 class RealApplied(Applied):
     """The same over vLLM."""
 
-    ready_timeout_s = 400
+    ready_timeout_s = 900
 
     def write(self, context: int = 1000, more: str = "", entry: str = "") -> None:
         text = REAL.format(root=ROOT, var_dir=self.root, context=context)
@@ -115,10 +114,9 @@ def storm(
     faults: int,
     pause_s: tuple[float, float],
     victim: Callable[[int], bool] = lambda _: True,
-    rest_s: float = 0.0,
 ) -> Storm:
     """All of it at once."""
-    clients = Clients(applied.gateway, body, rest_s)
+    clients = Clients(applied.gateway, body)
     swapper = Swapper(applied, applies)
     killer = Killer(clients, faults, pause_s, random.Random(4), victim)
 
@@ -181,11 +179,11 @@ def has_core(pid: int) -> bool:
 
 @pytest.mark.engine
 @pytest.mark.long
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(4800)
 def test_applies_and_faults_of_real_engines(tmp_path: Path) -> None:
     applied = RealApplied(tmp_path)
     try:
-        after = storm(applied, real_body, APPLIES, FAULTS, (5, 25), has_core, REST_S)
+        after = storm(applied, real_body, APPLIES, FAULTS, (10, 60), has_core)
         assert after.wrong() == []
         assert len(after.killer.faults) == FAULTS
     finally:

@@ -113,7 +113,7 @@ def test_an_unknown_model_lists_the_served_ones(gateway: Gateway) -> None:
 def test_unknown_addresses_and_methods(gateway: Gateway) -> None:
     assert_error(gateway.client.get("/v1/nothing"), 404, "unknown_url")
     assert_error(gateway.client.post("/v1/fine_tuning/jobs", json={}), 404, "unknown_url")
-    answer = gateway.client.get(CHAT)
+    answer = gateway.client.get("/v1/completions")
     assert_error(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
 

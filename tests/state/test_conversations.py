@@ -56,6 +56,13 @@ async def test_pages(conversations: Conversations) -> None:
         await page(Cut(after="msg_99"))
 
 
+async def test_an_item_twice_makes_no_conversation(conversations: Conversations) -> None:
+    with pytest.raises(InvalidRequest, match="same id"):
+        await conversations.add("t", "c", {}, items(1, 1))
+    with pytest.raises(NotFound):
+        await conversations.get("t", "c")
+
+
 async def test_an_item_twice_adds_none(conversations: Conversations) -> None:
     await conversations.add("t", "c", {}, items(1))
     with pytest.raises(InvalidRequest, match="same id"):

@@ -15,7 +15,8 @@ def call(endpoint: str = "chat.completions") -> Call:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "field"), [("chat.completions", "messages"), ("completions", "prompt")]
+    ("endpoint", "field"),
+    [("chat.completions", "messages"), ("completions", "prompt"), ("responses", "input")],
 )
 def test_too_long_a_context_names_the_field(endpoint: str, field: str) -> None:
     error = refusal(call(endpoint), 400, b'{"error": {"message": "maximum context length is 8"}}')

@@ -103,6 +103,7 @@ class Listener(EmbeddedServer):
             backlog=BACKLOG_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            ws="none",
         )
         self._path = path
         self._sock = bind(path)

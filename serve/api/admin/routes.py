@@ -9,11 +9,13 @@ from fastapi.responses import JSONResponse
 from serve import __version__
 from serve.api import errors
 from serve.api.admin import adapters as adapters_of
+from serve.api.admin import batches as batches_of
 from serve.api.admin import release
 from serve.api.admin.bodies import OrderBody, body_of
 from serve.api.admin.orders import KINDS, Kind, Orders
 from serve.api.admin.ports import Adapters, Keeper, Releases
 from serve.api.admin.report import Reporter
+from serve.batch.office import Office
 from serve.core.call import Principal
 from serve.core.clock import Clock
 from serve.core.errors import Conflict, InvalidRequest
@@ -33,6 +35,7 @@ class Desk:
         adapters: Adapters,
         releases: Releases | None,
         clock: Clock,
+        office: Office | None = None,
     ) -> None:
         self._orders = Orders(keeper, clock)
         self._releases = releases
@@ -45,6 +48,8 @@ class Desk:
             router(pipeline, keeper, reporter, self._orders, self._refuse_while_applying)
         )
         self.app.include_router(adapters_of.router(pipeline, adapters, self._refuse_while_applying))
+        if office is not None:
+            self.app.include_router(batches_of.router(office))
         self.app.include_router(release.router(releases, self._refuse_while_ordered))
 
     async def close(self) -> None:

@@ -7,12 +7,46 @@ microseconds, where a model class per request would cost more than the rest of t
 
 from collections.abc import Iterator
 
+from serve.api.fields.anthropic import COUNT_TOKENS, MESSAGES
+from serve.api.fields.batches import BATCH
 from serve.api.fields.chat import CHAT, check_chat
 from serve.api.fields.checked import Checked
 from serve.api.fields.completions import COMPLETION, check_completion
+from serve.api.fields.conversations import (
+    CONVERSATION,
+    CONVERSATION_ITEMS,
+    CONVERSATION_UPDATE,
+)
 from serve.api.fields.docs import render_markdown
+from serve.api.fields.files import FILE, UPLOAD, UPLOAD_COMPLETE, UPLOAD_PART
+from serve.api.fields.metadata import CHAT_UPDATE
+from serve.api.fields.responses import (
+    COMPACT,
+    INPUT_TOKENS,
+    RESPONSE,
+    check_compact,
+    check_input_tokens,
+    check_response,
+)
 
-TABLES = (CHAT, COMPLETION)
+TABLES = (
+    CHAT,
+    COMPLETION,
+    MESSAGES,
+    COUNT_TOKENS,
+    RESPONSE,
+    INPUT_TOKENS,
+    COMPACT,
+    CHAT_UPDATE,
+    CONVERSATION,
+    CONVERSATION_UPDATE,
+    CONVERSATION_ITEMS,
+    FILE,
+    UPLOAD,
+    UPLOAD_PART,
+    UPLOAD_COMPLETE,
+    BATCH,
+)
 
 
 def texts(checked: Checked) -> Iterator[str]:
@@ -22,12 +56,29 @@ def texts(checked: Checked) -> Iterator[str]:
 
 
 __all__ = [
+    "BATCH",
     "CHAT",
+    "CHAT_UPDATE",
+    "COMPACT",
     "COMPLETION",
+    "CONVERSATION",
+    "CONVERSATION_ITEMS",
+    "CONVERSATION_UPDATE",
+    "COUNT_TOKENS",
+    "FILE",
+    "INPUT_TOKENS",
+    "MESSAGES",
+    "RESPONSE",
     "TABLES",
+    "UPLOAD",
+    "UPLOAD_COMPLETE",
+    "UPLOAD_PART",
     "Checked",
     "check_chat",
+    "check_compact",
     "check_completion",
+    "check_input_tokens",
+    "check_response",
     "render_markdown",
     "texts",
 ]

@@ -6,6 +6,7 @@ from serve.api.fields import checks, faults
 from serve.api.fields.checked import Checked
 from serve.api.fields.fate import Check, Origin, Table, accepted, forwarded, honoured, refused
 from serve.api.fields.messages import MESSAGES_MAX, Conversation, read_messages
+from serve.api.fields.metadata import METADATA
 from serve.api.fields.shared import (
     RESPONSE_FORMAT,
     SHARED,
@@ -17,21 +18,7 @@ from serve.api.fields.shared import (
 from serve.api.fields.tools import TOOLS_MAX, Toolbox, choose, read_choice, read_tools
 from serve.settings.site import Limits
 
-METADATA_MAX: Final = 16
 TEXT_ONLY: Final = "models served here take and give text only."
-
-
-def _metadata(value: Any, param: str) -> dict[str, str]:
-    if type(value) is not dict:
-        raise faults.wrong_type(param, "an object", value)
-    if len(value) > METADATA_MAX:
-        raise faults.too_long(param, "object", METADATA_MAX, len(value))
-    for key, inner in value.items():
-        path = f"{param}.{faults.clipped(key)}"
-        checks.text(key, path, 64, 1)
-        checks.size_bytes(key, path)
-        checks.size_bytes(checks.text(inner, path, 512), path)
-    return value
 
 
 def _modalities(value: Any, param: str) -> None:
@@ -102,11 +89,8 @@ CHAT: Final = Table(
         ),
         honoured(
             "metadata",
-            Check(
-                f"object of up to {METADATA_MAX}: 64-character keys, 512-character values",
-                _metadata,
-            ),
-            "Echoed in the answer.",
+            METADATA,
+            "Echoed in the answer, and kept with it where it is stored.",
         ),
         accepted(
             "service_tier",
@@ -118,10 +102,11 @@ CHAT: Final = Table(
             ),
             "The answer says `default`.",
         ),
-        accepted(
+        honoured(
             "store",
-            checks.only((False,), "`false`", "chat completions are not stored.", checks.boolean()),
-            "Nothing is stored.",
+            checks.boolean(),
+            "The answer is kept once it is whole, with its messages: `GET /v1/chat/completions`. "
+            "Not kept without it.",
         ),
         accepted("modalities", Check('array of `"text"`', _modalities), "Audio output is refused."),
         accepted(
@@ -226,8 +211,16 @@ def check_chat(body: object, limits: Limits) -> Checked:
         tool_choice=choice if choice is None or type(choice) is str else "named",
         forced_tool=type(choice) is dict,
         strict_tools=box.strict,
-        echo={"metadata": own["metadata"]} if "metadata" in own else {},
+        echo=_echo(own),
+        store=own.get("store", False),
     )
+
+
+def _echo(own: dict[str, Any]) -> dict[str, Any]:
+    """The metadata; what is stored has some, empty perhaps."""
+    if "metadata" in own or own.get("store"):
+        return {"metadata": own.get("metadata", {})}
+    return {}
 
 
 def _bound(own: dict[str, Any]) -> int | None:

@@ -15,6 +15,7 @@ class Checked:
     prompt), `token_prompts` the lengths in tokens of those that came as token ids, `prompt_bytes`
     the size of all texts in UTF-8. `strict_tools` are the parameters' schemas by tool name.
     `forced_tool`: `tool_choice` names the tool. `echo` goes into the response object as it is.
+    `store`: the answer is to be kept.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Checked:
     forced_tool: bool = False
     strict_tools: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     echo: Mapping[str, Any] = field(default_factory=dict)
+    store: bool = False
 
     @property
     def has_tools(self) -> bool:

@@ -1,4 +1,4 @@
-"""What becomes of a request's field: the types of the two endpoints' tables."""
+"""What becomes of a request's field: the types of the endpoints' tables."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ class Origin(StrEnum):
     OPENAI = "OpenAI"
     VLLM = "vLLM"
     FORMER = "former vLLM"
+    ANTHROPIC = "Anthropic"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,14 @@ def read_response_format(value: Any, param: str) -> JSON:
             checks.keys(value, param, frozenset({"type", "json_schema"}))
             return {
                 "type": "json_schema",
-                "json_schema": _read_named_schema(value.get("json_schema"), f"{param}.json_schema"),
+                "json_schema": read_named_schema(value.get("json_schema"), f"{param}.json_schema"),
             }
         case other:
             raise faults.not_one_of(f"{param}.type", other, ("text", "json_object", "json_schema"))
 
 
-def _read_named_schema(value: Any, path: str) -> JSON:
+def read_named_schema(value: Any, path: str) -> JSON:
+    """A schema with its name; raises InvalidRequest with the path of the value at fault."""
     if value is None:
         raise faults.missing(path)
     checks.keys(value, path, frozenset({"name", "description", "schema", "strict"}))

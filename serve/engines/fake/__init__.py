@@ -16,6 +16,7 @@ tokens are its words. A prompt may carry directives, each a word of its own:
                      health and metrics answer all the same
     fake:core@N      lose its core there: it refuses everything, and ends a second later
     fake:pace=S      S seconds between two tokens
+    fake:call=NAME   call that tool, if it may be      fake:arguments=JSON with these arguments
 """
 
 from serve.engines.fake.answer import unstreamed

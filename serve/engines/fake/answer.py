@@ -38,19 +38,19 @@ def _choice(script: Script, answer_id: str, index: int) -> dict[str, Any]:
         "index": index,
         "logprobs": None,
         "finish_reason": script.finish,
-        "stop_reason": None,
+        "stop_reason": script.stop_reason,
         "token_ids": None,
     }
     if not script.chat:
         choice |= {"text": " ".join(script.words), "prompt_logprobs": None}
     elif script.tool:
-        choice["message"] = _tool_call(script.tool, f"call-{answer_id}-{index}")
+        choice["message"] = _tool_call(script, f"call-{answer_id}-{index}")
         choice["finish_reason"] = "tool_calls"
     else:
         choice["message"] = {
             "role": "assistant",
             "content": " ".join(script.words),
-            "reasoning": " ".join(f"t{i}" for i in range(script.thinking)) or None,
+            "reasoning": _reasoning(script),
             "refusal": None,
         }
     if script.logprobs and script.chat:
@@ -58,14 +58,29 @@ def _choice(script: Script, answer_id: str, index: int) -> dict[str, Any]:
     return choice
 
 
-def _tool_call(name: str, call_id: str) -> dict[str, Any]:
-    function = {"name": name, "arguments": "{}"}
+def _reasoning(script: Script) -> str | None:
+    return " ".join(f"t{i}" for i in range(script.thinking)) or None
+
+
+def _tool_call(script: Script, call_id: str) -> dict[str, Any]:
+    function = {"name": script.tool, "arguments": script.arguments}
     return {
         "role": "assistant",
         "content": None,
-        "reasoning": None,
+        "reasoning": _reasoning(script),
         "refusal": None,
         "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+    }
+
+
+def tokenized(words: list[str], context_tokens: int) -> dict[str, Any]:
+    """The answer of `/tokenize`."""
+    tokens = list(range(len(words)))
+    return {
+        "count": len(words),
+        "max_model_len": context_tokens,
+        "tokens": tokens,
+        "token_strs": None,
     }
 
 

@@ -30,7 +30,10 @@ class Script:
     crunch_s: float = 0.0
     pace_s: float = 0.0
     tool: str | None = None
+    arguments: str = "{}"
     logprobs: bool = False
+    stop_reason: str | None = None
+    continuous_usage: bool = False
 
     @property
     def prompt_tokens(self) -> int:
@@ -47,25 +50,46 @@ def script_of(body: dict[str, Any], knobs: Knobs) -> Script:
         words = directives["say"].replace("_", " ").split(" ")
     else:
         words = [f"w{i}" for i in range(int(directives.get("tokens") or knobs.tokens))]
+    words, stop_reason = _stopped(words, body.get("stop") or ())
     truncated = bound is not None and len(words) > bound
+    options = body.get("stream_options") or {}
     return Script(
         chat=chat,
         stream=bool(body.get("stream")),
         model=body.get("model", knobs.model),
-        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+        include_usage=bool(options.get("include_usage")),
         choices=body.get("n") or 1,
         words=words[:bound] if truncated else words,
         finish="length" if truncated else "stop",
         thinking=int(directives.get("think") or 0),
         faults={name: int(directives[name] or 0) for name in FAULTS if name in directives},
         status=int(directives.get("status") or 200),
-        prompt=text.split(),
+        prompt=prompt_words(body),
         prefill_s=knobs.ttft_ms / 1000 + float(directives.get("prefill") or 0),
         crunch_s=float(directives.get("crunch") or 0),
         pace_s=float(directives.get("pace") or knobs.tpot_ms / 1000),
-        tool=_tool_name(body) if chat else None,
+        tool=_tool_name(body, directives.get("call")) if chat else None,
+        arguments=directives.get("arguments") or "{}",
         logprobs=bool(body.get("logprobs")),
+        stop_reason=None if truncated else stop_reason,
+        continuous_usage=bool(options.get("continuous_usage_stats")),
     )
+
+
+def _stopped(words: list[str], stop: Any) -> tuple[list[str], str | None]:
+    """The words before the first stop string that is met, and that string."""
+    text = " ".join(words)
+    stops = [stop] if isinstance(stop, str) else stop
+    met = min((one for one in stops if one in text), key=text.index, default=None)
+    return (words, None) if met is None else (text[: text.index(met)].split(" "), met)
+
+
+def prompt_words(body: dict[str, Any]) -> list[str]:
+    """What this engine takes for the tokens of a prompt: its words, and those of the tools."""
+    words = _prompt_text(body).split()
+    for tool in body.get("tools") or ():
+        words += [tool["function"]["name"], *(tool["function"].get("description") or "").split()]
+    return words
 
 
 def _prompt_text(body: dict[str, Any]) -> str:
@@ -81,10 +105,11 @@ def _prompt_text(body: dict[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _tool_name(body: dict[str, Any]) -> str | None:
+def _tool_name(body: dict[str, Any], called: str | None) -> str | None:
     choice = body.get("tool_choice", "auto")
     if isinstance(choice, dict):
         return str(choice["function"]["name"])
     if choice == "required" and body.get("tools"):
         return str(body["tools"][0]["function"]["name"])
-    return None
+    names = {tool["function"]["name"] for tool in body.get("tools") or ()}
+    return called if choice == "auto" and called in names else None

@@ -93,6 +93,7 @@ class StreamedAnswer:
             choice = self._choice(position)
             choice["index"] = index
             choice["finish_reason"] = self._finish_reason() if last else None
+            choice["stop_reason"] = self._script.stop_reason if last else None
             self._event([choice])
         loop = asyncio.get_running_loop()
         if self._pause_s:
@@ -106,13 +107,14 @@ class StreamedAnswer:
     def _choice(self, position: int) -> dict[str, Any]:
         script = self._script
         if position < script.thinking:
-            return {"delta": {"reasoning": f"t{position} "}, "logprobs": None}
+            gap = "" if position + 1 == script.thinking else " "
+            return {"delta": {"reasoning": f"t{position}{gap}"}, "logprobs": None}
         if script.tool:
             call = {
                 "index": 0,
                 "id": "call-0",
                 "type": "function",
-                "function": {"name": script.tool, "arguments": "{}"},
+                "function": {"name": script.tool, "arguments": script.arguments},
             }
             return {"delta": {"tool_calls": [call]}, "logprobs": None}
         place = position - script.thinking
@@ -161,9 +163,16 @@ class StreamedAnswer:
 
     def _event(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> None:
         tail = b',"choices":' + orjson.dumps(choices)
+        if usage is None and self._script.continuous_usage:
+            usage = self._so_far()
         if usage is not None:
             tail += b',"usage":' + orjson.dumps(usage)
         self._raw(self._head + tail + b"}")
+
+    def _so_far(self) -> dict[str, Any]:
+        """Counts beside each event, which lack the details until the end."""
+        prompt, out = self._script.prompt_tokens, self._next * self._script.choices
+        return {"prompt_tokens": prompt, "completion_tokens": out, "total_tokens": prompt + out}
 
     def _raw(self, data: bytes) -> None:
         frame = b"data: " + data + b"\n\n"

@@ -13,9 +13,9 @@ import httptools
 import orjson
 
 from serve.engines.fake.adapters import Refusal
-from serve.engines.fake.answer import embeddings, unstreamed
+from serve.engines.fake.answer import embeddings, tokenized, unstreamed
 from serve.engines.fake.engine import FakeEngine, Work
-from serve.engines.fake.script import Script, script_of
+from serve.engines.fake.script import Script, prompt_words, script_of
 from serve.engines.fake.stream import StreamedAnswer
 
 
@@ -68,6 +68,10 @@ class FakeProtocol(asyncio.Protocol):
         match path:
             case b"/v1/chat/completions" | b"/v1/completions":
                 self._generate(self._json())
+            case b"/tokenize":
+                words = prompt_words(self._json())
+                answer = tokenized(words, self._engine.knobs.context_tokens)
+                self._reply(200, orjson.dumps(answer))
             case b"/v1/embeddings":
                 self._embed(self._json())
             case b"/health":

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.api.fields import CHAT, COMPLETION, Checked, check_chat, check_completion
+from serve.api.fields import (
+    CHAT,
+    COMPLETION,
+    RESPONSE,
+    Checked,
+    check_chat,
+    check_completion,
+    check_response,
+)
 from serve.core.errors import InvalidRequest
+from serve.respond.asked import Asked
+from serve.respond.prompt import messages_of, texts_of
 from serve.settings.site import Limits
 
 WORDS = st.sampled_from(
@@ -39,7 +49,7 @@ def fault(check: Any, body: Any) -> str | None:
         if not error.code:
             return "a refusal without a code"
         return "a refusal that says too much" if len(error.message) >= 1000 else None
-    if not isinstance(checked, Checked):
+    if not isinstance(checked, Checked | Asked):
         return f"{checked!r} is no answer"
     try:
         orjson.dumps(checked.engine_body)
@@ -66,6 +76,49 @@ def test_any_chat_body(body: dict[str, Any]) -> None:
     assert fault(check_chat, {**CHAT_BASE, **body}) is None
 
 
+@given(st.sampled_from(sorted(RESPONSE.fields)), JSON)
+@QUICK
+def test_any_value_of_any_response_field(name: str, value: Any) -> None:
+    assert fault(check_response, {"model": "m", "input": "hi", name: value}) is None
+
+
+KINDS = st.sampled_from(
+    ["message", "function_call", "function_call_output", "custom_tool_call", "reasoning",
+     "item_reference", "compaction", "mcp_call", "mcp_list_tools", "web_search_call"]
+)  # fmt: skip
+PARTS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["input_text", "output_text", "refusal", "reasoning_text"])},
+        optional={"text": st.text(), "refusal": st.text(), "annotations": JSON},
+    ),
+    max_size=2,
+)
+ITEM = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": KINDS,
+        "role": st.sampled_from(["user", "assistant", "system", "developer", "tool"]),
+        **dict.fromkeys(("content", "output", "summary"), PARTS | JSON),
+        **dict.fromkeys(("id", "call_id", "name", "arguments", "input"), st.text(max_size=3)),
+        **dict.fromkeys(("status", "phase", "error", "tools", "encrypted_content"), JSON),
+    },
+)
+
+
+@given(st.lists(ITEM, max_size=3))
+@QUICK
+def test_any_items(items: list[dict[str, Any]]) -> None:
+    body = {"model": "m", "input": items}
+    assert fault(check_response, body) is None
+    try:
+        messages = messages_of("Be kind.", check_response(body, LIMITS).items)
+    except InvalidRequest as refusal:
+        assert refusal.param is not None
+    else:
+        assert all(type(text) is str for text in texts_of(messages))
+        assert orjson.dumps(messages)
+
+
 @given(st.lists(st.dictionaries(WORDS, JSON, max_size=5), max_size=3))
 @QUICK
 def test_any_messages(messages: list[dict[str, Any]]) -> None:
@@ -77,6 +130,13 @@ def test_nesting_as_deep_as_the_parser_takes(field: str) -> None:
     for opening, closing in ((b"[", b"]"), (b'{"type":', b"}")):
         deep = orjson.loads(opening * 1000 + b"1" + closing * 1000)
         assert fault(check_chat, {**CHAT_BASE, field: deep}) is None
+
+
+@pytest.mark.parametrize("field", sorted(RESPONSE.fields))
+def test_nesting_as_deep_as_the_parser_takes_in_a_response(field: str) -> None:
+    for opening, closing in ((b"[", b"]"), (b'{"type":', b"}")):
+        deep = orjson.loads(opening * 1000 + b"1" + closing * 1000)
+        assert fault(check_response, {"model": "m", "input": "hi", field: deep}) is None
 
 
 @pytest.mark.parametrize("text", [b'"\\ud800"', b"NaN", b"1e999", b"Infinity"])

@@ -85,7 +85,7 @@ def test_a_plain_request_goes_on_as_it_came() -> None:
             "stream_options.continuous_usage_stats",
             "unknown_parameter",
         ),
-        ({"store": True}, "store", "unsupported_value"),
+        ({"store": "yes"}, "store", "invalid_type"),
         ({"service_tier": "flex"}, "service_tier", "unsupported_value"),
         ({"service_tier": "gold"}, "service_tier", "invalid_value"),
         ({"verbosity": "low"}, "verbosity", "unsupported_value"),
@@ -362,5 +362,5 @@ def test_only_one_form_can_be_asked_for() -> None:
 
 
 def test_an_error_speaks_of_values_as_json_does() -> None:
-    with pytest.raises(InvalidRequest, match="'store' does not support true here"):
-        chat(store=True)
+    with pytest.raises(InvalidRequest, match=r"'modalities\[0\]' does not support true here"):
+        chat(modalities=[True])

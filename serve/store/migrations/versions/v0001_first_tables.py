@@ -19,6 +19,11 @@ def upgrade() -> None:
         sa.Column("expires_s", sa.Double(), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("key", sa.String(length=80), nullable=False),
+        sa.Column("deadline_s", sa.Double(), nullable=False),
+        sa.Column("output_keep_s", sa.Double(), nullable=True),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("completed", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("batches_key")),
         sa.UniqueConstraint("id", name=op.f("batches_unique_id")),
@@ -34,6 +39,7 @@ def upgrade() -> None:
         sa.Column("created_s", sa.Double(), nullable=False),
         sa.Column("expires_s", sa.Double(), nullable=True),
         sa.Column("model", sa.String(length=256), nullable=False),
+        sa.Column("asked", sa.String(length=256), nullable=False),
         sa.Column("metadata", sa.LargeBinary(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("messages", sa.LargeBinary(), nullable=False),
@@ -107,6 +113,7 @@ def upgrade() -> None:
         sa.Column("filename", sa.String(length=512), nullable=False),
         sa.Column("mime_type", sa.String(length=128), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("keep_s", sa.Double(), nullable=True),
         sa.Column("file", sa.String(length=80), nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("uploads_key")),
         sa.UniqueConstraint("id", name=op.f("uploads_unique_id")),
@@ -119,6 +126,8 @@ def upgrade() -> None:
         sa.Column("batch", sa.String(length=80), nullable=False),
         sa.Column("line", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("custom_id", sa.String(length=512), nullable=False),
+        sa.Column("place", sa.BigInteger(), nullable=False),
+        sa.Column("size_bytes", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Boolean(), nullable=True),
         sa.Column("result", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -128,10 +137,23 @@ def upgrade() -> None:
         sa.UniqueConstraint("batch", "custom_id", name=op.f("batch_lines_unique_batch_custom_id")),
     )
     op.create_table(
+        "completion_metadata",
+        sa.Column("completion", sa.String(length=80), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.String(length=512), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["completion"],
+            ["completions.id"],
+            name=op.f("completion_metadata_to_completions"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("completion", "key", name=op.f("completion_metadata_key")),
+    )
+    op.create_table(
         "conversation_items",
         sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
         sa.Column("conversation", sa.String(length=80), nullable=False),
-        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("id", sa.String(length=256), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["conversation"],

@@ -1,0 +1,154 @@
+"""Requests of the Responses API: their fields, the rules between them, and what they ask."""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from serve.api.fields import faults
+from serve.api.fields.messages import JSON
+from serve.api.fields.responses.choice import Choice, choose
+from serve.api.fields.responses.options import LOGPROBS, PLAIN_TEXT
+from serve.api.fields.responses.table import COMPACT, INPUT_TOKENS, RESPONSE
+from serve.api.fields.responses.tools import Toolset
+from serve.api.fields.shared import check_sampling
+from serve.respond.asked import Asked
+from serve.settings.site import Limits
+
+_AUTO: Final = Choice("auto", "auto")
+
+
+def check_response(body: object, _limits: Limits, servers: Collection[str] = ()) -> Asked:
+    """Check a request of `/v1/responses`, as orjson parsed it; raises InvalidRequest.
+
+    `servers` are the labels of the tool servers that the site names.
+    """
+    engine, own = RESPONSE.read(body)
+    _logprobs(engine, own)
+    tools = _ask(engine, own, servers)
+    bound: int | None = own.get("max_output_tokens")
+    if bound is not None:
+        engine["max_completion_tokens"] = bound
+    check_sampling(engine, bound)
+    _check_running(own)
+    return _asked(engine, own, tools, _echo(body, engine, own, tools))
+
+
+def check_input_tokens(body: object, _limits: Limits, servers: Collection[str] = ()) -> Asked:
+    """Check a request of `/v1/responses/input_tokens`, likewise."""
+    engine, own = INPUT_TOKENS.read(body)
+    return _asked(engine, own, _ask(engine, own, servers), {})
+
+
+def check_compact(body: object, _limits: Limits) -> Asked:
+    """Check a request of `/v1/responses/compact`, likewise."""
+    engine, own = COMPACT.read(body)
+    return _asked(engine, own, _ask(engine, own, ()), {})
+
+
+def _ask(engine: JSON, own: JSON, servers: Collection[str]) -> Toolset:
+    """Put into the engine's body what says how to answer; check where the history comes from."""
+    if "previous_response_id" in own and "conversation" in own:
+        raise faults.invalid(
+            "previous_response_id",
+            "it cannot be combined with 'conversation'; send one of them.",
+            "mutually_exclusive_parameters",
+        )
+    if not own.get("input") and not ("previous_response_id" in own or "conversation" in own):
+        raise faults.missing("input")
+    if (effort := own.get("reasoning", {}).get("effort")) is not None:
+        engine["reasoning_effort"] = effort
+    text = own.get("text", PLAIN_TEXT)
+    if text.response_format is not None:
+        engine["response_format"] = text.response_format
+    tools: Toolset = own.get("tools") or Toolset()
+    _check_servers(tools, servers)
+    shown, choice = choose(tools, own.get("tool_choice", _AUTO))
+    if shown.engine:
+        engine["tools"] = shown.engine
+        engine["tool_choice"] = choice
+        if "parallel_tool_calls" in own:
+            engine["parallel_tool_calls"] = own["parallel_tool_calls"]
+        if "structured_outputs" in engine and choice != "none":
+            raise faults.invalid("structured_outputs", "it cannot be combined with 'tools'.")
+    return shown
+
+
+def _check_servers(tools: Toolset, servers: Collection[str]) -> None:
+    """Only the site says where tools are; a request names one of its servers."""
+    for place, tool in enumerate(tools.shown):
+        if tool["type"] == "mcp" and tool["server_label"] not in servers:
+            label = tool["server_label"]
+            raise faults.invalid(
+                f"tools[{place}].server_label",
+                f"this site has no tool server labelled {faults.shown(label)}; "
+                "give the model `function` tools.",
+            )
+
+
+def _logprobs(engine: JSON, own: JSON) -> None:
+    if LOGPROBS in own.get("include", ()):
+        engine["logprobs"] = True
+        engine["top_logprobs"] = own.get("top_logprobs", 0)
+
+
+def _check_running(own: JSON) -> None:
+    """Rules between the fields that say how the request is run."""
+    if own.get("background") and not own.get("store", True):
+        raise faults.invalid("background", "it is only allowed when 'store' is true.")
+    if "stream_options" in own and not own.get("stream"):
+        raise faults.invalid("stream_options", "it is only allowed when 'stream' is true.")
+
+
+def _asked(engine: JSON, own: JSON, tools: Toolset, echo: JSON) -> Asked:
+    choice: Any = engine.get("tool_choice")
+    return Asked(
+        model=own["model"],
+        items=own.get("input", ()),
+        engine_body=engine,
+        echo=echo,
+        instructions=own.get("instructions"),
+        stream=own.get("stream", False),
+        store=own.get("store", True),
+        background=own.get("background", False),
+        previous_response_id=own.get("previous_response_id"),
+        conversation=own.get("conversation"),
+        include=own.get("include", frozenset()),
+        max_output_tokens=own.get("max_output_tokens"),
+        max_tool_calls=own.get("max_tool_calls"),
+        truncate=own.get("truncation") == "auto",
+        forced_tool=type(choice) is dict,
+        strict_tools=tools.strict,
+        custom_tools=tools.custom,
+        server_tools=tuple(tools.server),
+    )
+
+
+def _echo(body: Any, engine: JSON, own: JSON, tools: Toolset) -> JSON:
+    """The fields of the response object that repeat the request, with the API's defaults."""
+    conversation = own.get("conversation")
+    echo: JSON = {
+        "background": own.get("background", False),
+        "conversation": None if conversation is None else {"id": conversation},
+        "instructions": own.get("instructions"),
+        "max_output_tokens": own.get("max_output_tokens"),
+        "max_tool_calls": own.get("max_tool_calls"),
+        "metadata": own.get("metadata", {}),
+        "parallel_tool_calls": own.get("parallel_tool_calls", True),
+        "previous_response_id": own.get("previous_response_id"),
+        "prompt_cache_key": own.get("prompt_cache_key"),
+        "prompt_cache_retention": own.get("prompt_cache_retention"),
+        "reasoning": own.get("reasoning", {"effort": None, "summary": None}),
+        "safety_identifier": own.get("safety_identifier"),
+        "service_tier": "default",
+        "store": own.get("store", True),
+        "temperature": engine.get("temperature", 1.0),
+        "text": own.get("text", PLAIN_TEXT).shown,
+        "tool_choice": own.get("tool_choice", _AUTO).shown,
+        "tools": tools.shown,
+        "top_logprobs": own.get("top_logprobs", 0),
+        # As it was sent: the engine is given a little above nothing for 0.
+        "top_p": 1.0 if body.get("top_p") is None else body["top_p"],
+        "truncation": own.get("truncation", "disabled"),
+    }
+    # The schema has these only where they were given.
+    echo.update((name, own[name]) for name in ("user", "prompt_cache_options") if name in own)
+    return echo

@@ -1,0 +1,1 @@
+"""Batches: files of requests that are run beside everything else, each line once."""

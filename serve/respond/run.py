@@ -1,0 +1,277 @@
+"""One turn: from a checked request and its history to the terminal event.
+
+Streamed or not, in the background or not, a turn takes the same way. It is kept, and added to
+its conversation, before its end is told: who has read the end can go on from there.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from serve.admission.routes import Facts
+from serve.core.call import Call, Principal, Sink
+from serve.core.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    RequestError,
+    StorageUnavailable,
+)
+from serve.pipeline import Pipeline
+from serve.respond.asked import Asked
+from serve.respond.chunks import AnswerChunks
+from serve.respond.context import fitting, history_of, own_items
+from serve.respond.events import Answer
+from serve.respond.ports import ConversationStore, ResponseStore
+from serve.respond.prompt import messages_of, texts_of
+from serve.served import Served
+from serve.state.records import ResponseRecord
+
+log = logging.getLogger("inhouse.respond")
+
+JSON = dict[str, Any]
+
+ENDPOINT: Final = "responses"
+"""Its name in metrics and in the log."""
+CUTS_MAX: Final = 4
+"""How often an engine may still find a prompt too long that has been cut to fit."""
+LOGPROBS: Final = "message.output_text.logprobs"
+
+
+@dataclass(slots=True)
+class Turn:
+    """A request that may run. `items` are its own, `history` those before them."""
+
+    asked: Asked
+    principal: Principal
+    request_id: str
+    received_s: float
+    served: Served
+    history: tuple[JSON, ...]
+    items: tuple[JSON, ...]
+    messages: list[JSON]
+    dropped: int
+    answer: Answer
+    settling: bool = False
+    """How it ends is known, and is being written down."""
+
+
+class Silent:
+    """The sink of an answer that is not streamed: an engine that is lost costs it nothing."""
+
+    started = produced = False
+
+    async def write(self, frames: bytes) -> None:
+        """Nobody reads them."""
+
+    async def comment(self, frames: bytes) -> None:
+        """Nor these."""
+
+
+class Turns:
+    """Prepares turns and runs them.
+
+    `ttl_s`: seconds that a tenant's responses are kept, None for ever.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        responses: ResponseStore,
+        conversations: ConversationStore,
+        ttl_s: Callable[[str], float | None],
+    ) -> None:
+        self.pipeline = pipeline
+        self.responses = responses
+        self._conversations = conversations
+        self._ttl_s = ttl_s
+
+    async def prepare(
+        self,
+        asked: Asked,
+        principal: Principal,
+        request_id: str,
+        *,
+        received_s: float | None = None,
+        answer: Answer | None = None,
+        before: tuple[JSON, ...] | None = None,
+        counted: bool = False,
+    ) -> Turn:
+        """All that can be refused before an engine sees it, is.
+
+        `answer` is one that had begun before a restart; `before` are the items before this
+        turn's, where they need not be looked up. A turn that is only `counted` may be longer
+        than the context. Raises RequestError.
+        """
+        tenant = principal.tenant
+        history = before
+        if history is None:
+            history = await history_of(asked, tenant, self.responses, self._conversations)
+        items = await own_items(asked, tenant, history, self.responses)
+        everything = (*history, *items)
+        served = self.pipeline.route(asked.model, lambda: _facts(asked, everything), principal)
+        config = served.model.config
+        if config.task != "generate":
+            raise InvalidRequest(
+                f"The model {asked.model} makes embeddings; it does not generate text.",
+                param="model",
+                code="unsupported_model",
+            )
+        if counted and not asked.truncate:
+            messages, dropped = messages_of(asked.instructions, everything), 0
+        else:
+            messages, dropped = await fitting(
+                asked, everything, served.guard, config.context_tokens
+            )
+        if answer is None:
+            answer = Answer(asked, f"resp_{request_id.removeprefix('req_')}", time.time())
+        answer.model = served.id
+        if received_s is None:
+            received_s = time.monotonic()
+        return Turn(
+            asked, principal, request_id, received_s, served, history, items, messages, dropped,
+            answer,
+        )  # fmt: skip
+
+    async def run(self, turn: Turn, sink: Sink) -> JSON:
+        """Write the turn's events to the sink and return its final object.
+
+        Raises RequestError while `sink.started` is false; later errors are its end.
+        """
+        try:
+            await self._generate(turn, sink)
+            turn.settling = True
+            final = turn.answer.ended()
+            await self.keep(turn, final)
+        except RequestError as error:
+            if not sink.started:
+                raise
+            return await self.fail(turn, sink, error)
+        except Exception:
+            if not sink.started:
+                raise
+            log.exception("a response failed", extra={"request_id": turn.request_id})
+            words = "this server failed on the request; its log says why"
+            return await self.fail(turn, sink, RequestError(words, code="internal"))
+        await self._tell_end(turn, sink, final)
+        return final
+
+    async def warm(self, turn: Turn, sink: Sink) -> JSON:
+        """End a turn for which nothing is to be generated; it can be gone on from.
+
+        Raises RequestError as `run` does.
+        """
+        final = turn.answer.unasked()
+        await self.keep(turn, final)
+        await self._tell_end(turn, sink, final)
+        return final
+
+    async def fail(self, turn: Turn, sink: Sink, error: RequestError) -> JSON:
+        """End the turn as failed, and keep it so where that is possible."""
+        turn.settling = True
+        final = turn.answer.failed(error)
+        try:
+            await self.save(turn, final)
+        except StorageUnavailable as gone:
+            extra = {"request_id": turn.request_id}
+            log.warning("a failed response is not kept: %s", gone.message, extra=extra)
+        await self._tell_end(turn, sink, final)
+        return final
+
+    async def keep(self, turn: Turn, final: JSON) -> None:
+        """Add the turn to its conversation and save it."""
+        conversation = turn.asked.conversation
+        if conversation is not None:
+            items = (*turn.items, *final["output"])
+            await self._conversations.append(turn.principal.tenant, conversation, items)
+        await self.save(turn, final)
+
+    async def save(self, turn: Turn, body: JSON, request: JSON | None = None) -> None:
+        """Keep the response as it is now, if it is to be kept."""
+        asked, answer, tenant = turn.asked, turn.answer, turn.principal.tenant
+        if not asked.store:
+            return
+        ttl_s = self._ttl_s(tenant)
+        await self.responses.put(
+            ResponseRecord(
+                id=answer.id,
+                tenant=tenant,
+                created_s=answer.created_s,
+                expires_s=None if ttl_s is None else time.time() + ttl_s,
+                body=body,
+                items=turn.items,
+                previous_id=asked.previous_response_id,
+                conversation=asked.conversation,
+                background=asked.background,
+                request=request,
+            )
+        )
+
+    async def _tell_end(self, turn: Turn, sink: Sink, final: JSON) -> None:
+        turn.answer.tell_end(final)
+        await sink.write(turn.answer.take())
+
+    async def _generate(self, turn: Turn, sink: Sink) -> None:
+        asked, answer = turn.asked, turn.answer
+        chunker = partial(
+            AnswerChunks,
+            answer=answer,
+            custom_tools=asked.custom_tools,
+            logprobs=LOGPROBS in asked.include,
+        )
+        answer.begin_call()
+        for cut in range(CUTS_MAX + 1):
+            try:
+                await self.pipeline.stream(turn.served, _call(turn), sink, chunker)
+                return
+            except ContextLengthExceeded:
+                # Only the engine knows what its template adds.
+                everything = (*turn.history, *turn.items)
+                if cut == CUTS_MAX or not asked.truncate or turn.dropped + 1 >= len(everything):
+                    raise
+                turn.messages, turn.dropped = await fitting(
+                    asked, everything, turn.served.guard,
+                    turn.served.model.config.context_tokens, turn.dropped + 2**cut,
+                )  # fmt: skip
+
+
+def _call(turn: Turn) -> Call:
+    asked, served = turn.asked, turn.served
+    body: JSON = {
+        **asked.engine_body,
+        "model": served.engine_model,
+        "messages": turn.messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if asked.max_output_tokens is not None:
+        body["max_completion_tokens"] = asked.max_output_tokens
+    return Call(
+        request_id=turn.request_id,
+        endpoint=ENDPOINT,
+        path="/v1/chat/completions",
+        principal=turn.principal,
+        model_id=served.id,
+        body=body,
+        choices=1,
+        include_usage=False,
+        received_s=turn.received_s,
+        max_output_tokens=asked.max_output_tokens,
+        forced_tool=asked.forced_tool,
+        strict_tools=asked.strict_tools,
+        asked=asked.model,
+    )
+
+
+def _facts(asked: Asked, items: tuple[JSON, ...]) -> Facts:
+    """What rules may ask of a request."""
+    engine = asked.engine_body
+    messages = messages_of(asked.instructions, items)
+    return Facts(
+        prompt_chars=sum(map(len, texts_of(messages))),
+        tools=bool(engine.get("tools")) and engine.get("tool_choice") != "none",
+        reasoning_effort=engine.get("reasoning_effort"),
+        metadata=asked.echo.get("metadata") or {},
+    )
