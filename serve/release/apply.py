@@ -242,18 +242,27 @@ def refuse_cut(path: Path, text: bytes, running: bytes | None) -> None:
     """Raise SettingsError for a file that may be the beginning of a longer one.
 
     A cut can leave a file that is valid and says something else, so a file is taken for whole
-    only where it ends a line, and is not the beginning of the one that runs, or where it says so
-    by a last line `...`.
+    where it says so by a last line `...`. A file that has never said so must end a line, and not
+    be the beginning of the one that runs.
     """
-    if text.rstrip(b"\n").rpartition(b"\n")[2].rstrip() == DOCUMENT_END:
+    if _ends(text):
         return
     way_out = "if it is whole, end it with a line `...`"
+    if running is not None and _ends(running):
+        raise SettingsError(
+            f"{path}: may have been cut off: the file that runs ends with a line `...`, and this "
+            f"one does not; {way_out}"
+        )
     if not text.endswith(b"\n"):
         raise SettingsError(f"{path}: may have been cut off: its last line does not end; {way_out}")
     if running is not None and len(text) < len(running) and running.startswith(text):
         raise SettingsError(
             f"{path}: may have been cut off: it is the beginning of the file that runs; {way_out}"
         )
+
+
+def _ends(text: bytes) -> bool:
+    return text.rstrip(b"\n").rpartition(b"\n")[2].rstrip() == DOCUMENT_END
 
 
 def _cases_of(site: Site) -> dict[str, tuple[Cases, ...]]:

@@ -93,26 +93,16 @@ class GroupWriter:
         try:
             with self._engine.begin() as connection:
                 for order in group:
-                    _do(connection, order)
+                    order.result = order.work(connection)
         except Exception as error:
-            # The database's own failure, a full disk perhaps, has undone all of them. Those that
-            # still fit are done when each stands alone.
+            # What one of them raised, or the database's own failure, a full disk perhaps, has
+            # undone all of them. Each that can be done is done when it stands alone: rarer, and
+            # so cheaper, than a savepoint for each.
             if len(group) == 1:
                 group[0].error = error
                 return
             for order in group:
-                order.error = None
                 self._transact([order])
-
-
-def _do(connection: Connection, order: _Order) -> None:
-    try:
-        with connection.begin_nested():
-            order.result = order.work(connection)
-    except (OperationalError, InterfaceError, InternalError):
-        raise
-    except Exception as error:
-        order.error = error
 
 
 def _tell(orders: list[_Order]) -> None:

@@ -166,16 +166,21 @@ def test_shipped_files_cut_at_any_byte_are_refused() -> None:
     path = CONFIGS / "sites" / "quickstart.yaml"
     _, texts = load_files(path, env={})
     assert len(texts) == 2
-    for cut, whole in texts.items():
-        for end in range(len(whole)):
-            given = {**texts, cut: whole[:end]}
-            with pytest.raises(SettingsError, match=cut.name):
-                for file, text in load_files(path, env={}, given=given)[1].items():
-                    refuse_cut(file, text, texts[file])
+    for cut, running in texts.items():
+        # Another than the one that runs: longer, and unlike it from its first byte on.
+        for whole in (running, b"# changed\n" + running):
+            for end in range(len(whole.rstrip())):
+                given = {**texts, cut: whole[:end]}
+                with pytest.raises(SettingsError, match=cut.name):
+                    for file, text in load_files(path, env={}, given=given)[1].items():
+                        refuse_cut(file, text, texts[file])
 
 
 def test_a_file_that_says_that_it_is_whole_is_taken_for_whole() -> None:
     path = Path("site.yaml")
+    refuse_cut(path, b"models: [b]\nx: 1\n...\n", b"models: [a]\n...\n")
+    with pytest.raises(SettingsError, match=r"ends with a line `\.\.\.`, and this one does not"):
+        refuse_cut(path, b"models: [b]\nx: 1\n", b"models: [a]\n...\n")
     refuse_cut(path, b"models: [a]\n", None)
     refuse_cut(path, b"models: [a]\n...\n", b"models: [a]\n...\n# more\n")
     refuse_cut(path, b"models: [a]\n...", None)
