@@ -29,7 +29,7 @@ ENGINE := $(STAMPS)/engine-$(FLAVOUR)-$(call sum,requirements/$(FLAVOUR).txt req
 DEV := $(STAMPS)/dev-$(call sum,requirements/dev.txt)
 PROJECT := $(STAMPS)/project-$(call sum,pyproject.toml requirements/gateway.in)
 
-.PHONY: help setup serve dev test test-long lint bench models locks clean
+.PHONY: help setup serve dev test test-long clients lint bench models locks clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -46,8 +46,11 @@ dev: $(PROJECT) ## serve a fake engine: no vLLM, up in a moment
 test: setup $(DEV) models lint ## check and test everything but the long suites
 	$(BIN)/pytest -m "not long"
 
-test-long: setup $(DEV) models ## every test
+test-long: setup $(DEV) models clients-install ## every test
 	$(BIN)/pytest
+
+clients: setup $(DEV) clients-install ## test with real clients: LangChain, Codex, Claude Code, …
+	$(BIN)/pytest tests/clients tests/conformance
 
 lint: $(ENGINE) $(PROJECT) $(DEV) ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
@@ -56,7 +59,7 @@ lint: $(ENGINE) $(PROJECT) $(DEV) ## ruff, mypy, import contracts
 	$(BIN)/lint-imports
 
 bench: setup $(DEV) models bench-peers ## measure beside peers; results in benchmarks/results/
-	@status=0; for one in gateway "gateway --real" engine_profile swap affinity; do \
+	@status=0; for one in gateway "gateway --real" engine_profile swap affinity embeddings; do \
 	  $(BIN)/python -m benchmarks.$$one || status=1; done; exit $$status
 
 models: models/smollm2-135m/inhouse-digest.json models/minilm-l6/inhouse-digest.json ## obtain the starter models
@@ -74,6 +77,7 @@ clean: ## remove the environments and caches (models and var/ stay)
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 -include benchmarks/peers.mk
+-include tests/clients/clients.mk
 
 # Installation
 

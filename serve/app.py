@@ -4,16 +4,21 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve import __version__
 from serve import log as logs
 from serve.admission.authenticate import Authenticator
+from serve.admission.entrance import Entrance
 from serve.admission.gate import Gate
+from serve.admission.quotas import Quotas
+from serve.admission.salt import Salts
+from serve.admission.steady import JUMPED_S, SteadyClock, boot_id
+from serve.admission.tenants import Budgets, TenantLimits
 from serve.api import (
     batches,
     conversations,
@@ -21,19 +26,25 @@ from serve.api import (
     files,
     health,
     models,
+    openapi,
     responses,
     stored,
     uploads,
 )
+from serve.api.addresses import posted
 from serve.api.admin.keeper import PortfolioKeeper
 from serve.api.admin.routes import Desk
+from serve.api.admin.tenancy import AdminDoor, Tenancy
 from serve.api.body import JsonBodies
+from serve.api.embeddings import EmbeddingsEndpoint
 from serve.api.envelope import Envelope
 from serve.api.fields import check_chat, check_completion
 from serve.api.generate import GenerateEndpoint
 from serve.api.inside import Inside
 from serve.api.messages import CountTokensEndpoint, MessagesEndpoint
 from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesEndpoint
+from serve.api.scores import RerankEndpoint, ScoreEndpoint
+from serve.api.tokens import DetokenizeEndpoint, TokenizeEndpoint
 from serve.batch.course import Workplace
 from serve.batch.lanes import Lanes
 from serve.batch.office import Office
@@ -41,7 +52,8 @@ from serve.batch.ports import ENDPOINTS
 from serve.batch.traffic import PipelineTraffic
 from serve.catalogue import Catalogue
 from serve.core.clock import Clock, SystemClock
-from serve.core.errors import SettingsError
+from serve.core.errors import SettingsError, SetupError, StorageUnavailable
+from serve.core.roster import DEFAULT_TENANT, Key, Roster
 from serve.engines.backend import Backend
 from serve.engines.ensemble import joined, remotes_of
 from serve.engines.fingerprint import engine_version
@@ -49,6 +61,7 @@ from serve.engines.foundry import Foundry
 from serve.engines.hardware import probe
 from serve.engines.portfolio import Portfolio
 from serve.engines.resident import Resident
+from serve.metering.ledger import DiskLedger
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
 from serve.pipeline import Pipeline
@@ -59,11 +72,15 @@ from serve.release.ports import Load, Loaded, Settle
 from serve.release.workshop import LocalWorkshop
 from serve.respond.background import Background
 from serve.respond.run import Turns
+from serve.settings.keys import digest_of
 from serve.settings.load import load_files
 from serve.settings.model import ModelConfig, ServedModel, Source
 from serve.settings.operation import Admin
+from serve.settings.prices import Pricing
 from serve.settings.site import Auth, EngineDefaults, Listen, Log, Site
+from serve.state.directory import Directory
 from serve.state.storage import Storage
+from serve.toolservers.workbench import Workbench
 
 log = logging.getLogger("inhouse")
 
@@ -74,6 +91,11 @@ Endpoint = (
     | ResponsesEndpoint
     | CompactEndpoint
     | InputTokensEndpoint
+    | EmbeddingsEndpoint
+    | ScoreEndpoint
+    | RerankEndpoint
+    | TokenizeEndpoint
+    | DetokenizeEndpoint
 )
 
 
@@ -81,12 +103,11 @@ Endpoint = (
 class Origin:
     """Where the running site was read, and how it is read again when it changes.
 
-    `digests` reads the keys of a site (SHA-256 → name); `foundry` makes its engines.
+    `foundry` makes its engines.
     """
 
     loaded: Loaded
     load: Load
-    digests: Callable[[Site], Mapping[str, str]]
     foundry: Foundry
 
 
@@ -104,17 +125,52 @@ class Server:
     storage: Storage
     office: Office
     background: Background
+    workbench: Workbench
+    ledger: DiskLedger
+    steady: SteadyClock
+    directory: Directory
     release: Release | None = None
 
     async def start(self) -> None:
-        """Open what is kept, and begin loading the engines. Raises SetupError."""
+        """Open what is kept, and begin loading the engines.
+
+        Raises SetupError, and SettingsError where keys are required and there is none.
+        """
         await self.storage.open()
+        await self._know()
+        await self.ledger.open()
+        await self._count_on()
         for one in self.pipeline.served:
             for remote in remotes_of(one.backend):
                 remote.start()
         await self.portfolio.start()
         await self.office.open()
         await self.background.resume()
+
+    async def _know(self) -> None:
+        """Learn the keys, by the clock of this start of the machine."""
+        book, steady = self.storage.quotas, self.steady
+        try:
+            steady.hold(await book.anchor(boot_id(), steady.anchor))
+            await self.directory.open()
+        except StorageUnavailable as error:
+            raise SetupError(f"state.database: {error.message}") from error
+        keys = self.pipeline.keys
+        if keys.required and not keys.known:
+            raise _without_keys("FILE" if self.release is None else str(self.release.site_file))
+
+    async def _count_on(self) -> None:
+        """Go on with the quotas where the last server left them."""
+        book, steady = self.storage.quotas, self.steady
+        try:
+            await book.begin(self.pipeline.entrance.quotas, steady.now_s())
+        except StorageUnavailable as error:
+            raise SetupError(f"state.database: {error.message}") from error
+        if abs(steady.astray_s) > JUMPED_S:
+            log.warning(
+                "the machine's clock was set while it ran; quotas count on by the time elapsed",
+                extra={"ahead_s": round(steady.astray_s)},
+            )
 
     async def drain(self) -> None:
         """Refuse new work and let what runs end by the deadline."""
@@ -133,6 +189,10 @@ class Server:
             for remote in remotes_of(one.backend):
                 await remote.stop()
         await self.portfolio.stop()
+        await self.workbench.close()
+        await self.ledger.close()
+        await self.storage.quotas.end(self.pipeline.entrance.quotas)
+        await self.directory.close()
         await self.storage.close()
 
 
@@ -159,7 +219,7 @@ def dev_site(port: int, auth: str, log_level: str, var_dir: Path) -> Site:
     return Site(
         site="dev",
         listen=Listen(port=port),
-        auth=Auth.model_validate({"mode": auth, "keys_file": var_dir / "keys.yaml"}),
+        auth=Auth.model_validate({"mode": auth}),
         models=(ServedModel(config=fake, aliases=("default",)),),
         engine_defaults=EngineDefaults(kind="fake"),
         log=Log.model_validate({"level": log_level}),
@@ -203,31 +263,45 @@ def load_last_good(var_dir: Path, port: int | None = None) -> Loaded:
 def compose(
     site: Site,
     portfolio: Portfolio,
-    digests: Mapping[str, str],
+    starter: str | None = None,
     clock: Clock | None = None,
     origin: Origin | None = None,
 ) -> Server:
-    """Join the parts of a site. `digests`: SHA-256 of each key → its name.
+    """Join the parts of a site. `starter` is a key that its database does not know.
 
     Without an `origin` the site cannot be changed while it is served.
     """
     clock = clock or SystemClock()
     metrics = Metrics(__version__)
-    meter = Meter(metrics, clock)
+    storage = Storage(site.state, site.var_dir, site.files)
+    ledger = DiskLedger(site.var_dir / "ledger", storage.usage, Pricing(site.prices), clock)
+    metrics.ledger_now = ledger.state
+    meter = Meter(metrics, clock, ledger)
     kind = site.engine_defaults.kind
     catalogue = Catalogue(site.var_dir, engine_version(kind), fake=kind == "fake")
     served = catalogue.served(_pairs(site, portfolio))
     catalogue.tidy(served)
     portfolio.observer = metrics
     metrics.waiting_now = portfolio.waiting
-    gate = Gate(site.limits.queue_requests)
-    pipeline = Pipeline(served, gate, meter, site.limits.ready_wait_s, site.routes)
-    authenticator = Authenticator(digests, required=site.auth.mode == "keys")
+    steady = SteadyClock(clock)
+    bounds = TenantLimits(site.limits.each_tenant)
+    directory = bounds.own = Directory(storage.database, steady.now_s, lambda: bounds.everyone)
+    entrance = _entrance(site, steady, ledger, bounds)
+    gate = entrance.gate
+    authenticator = Authenticator(
+        required=site.auth.mode == "keys", starter=starter_of(starter), now_s=steady.now_s
+    )
+    pipeline = Pipeline(
+        served, gate, meter, site.limits.ready_wait_s, site.routes, entrance,
+        queue_wait_s=site.limits.queue_wait_s, keys=authenticator, salts=Salts(),
+    )  # fmt: skip
+    directory.subscribe(partial(_learn, pipeline))
+    metrics.lines_now = gate.waiting
     for one in served:
         _watch(one.backend, one.model.id, metrics, pipeline)
-    storage = Storage(site.state, site.var_dir, site.files)
     endpoints = _endpoints(site, pipeline, authenticator, storage)
-    turns = Turns(pipeline, storage.responses, storage.conversations, storage.ttl_s)
+    workbench = Workbench(site.tool_servers, os.environ, site.var_dir / "tools", metrics)
+    turns = Turns(pipeline, storage.responses, storage.conversations, storage.ttl_s, workbench)
     background = Background(turns)
     endpoints |= _responding(site, turns, background, authenticator)
     bodies = JsonBodies(site.limits)
@@ -243,20 +317,54 @@ def compose(
         batches.router(office, authenticator, bodies),
     )
     sockets = {"/v1/responses": responses.Sockets(turns, background, authenticator, site.limits)}
-    asgi = inside.app = _asgi(endpoints, pipeline, authenticator, metrics, routers, sockets)
+    tenancy = Tenancy(directory, storage.retention)
+    asgi = inside.app = _asgi(
+        endpoints, pipeline, authenticator, metrics, routers, sockets, tenancy
+    )
     release = None
     if origin is not None:
         bounded = (*endpoints.values(), *sockets.values(), bodies)
         settle = _settling(
-            origin, pipeline, authenticator, bounded, portfolio, metrics, storage, office, uploading
-        )
+            origin, pipeline, authenticator, bounded, portfolio, metrics, storage, office,
+            uploading, workbench, ledger,
+        )  # fmt: skip
         release = _release(origin, pipeline, portfolio, catalogue, metrics, settle)
     adapters = Adapters(pipeline, catalogue.looked_again)
-    desk = Desk(pipeline, PortfolioKeeper(portfolio), adapters, release, clock, office)
+    desk = Desk(pipeline, PortfolioKeeper(portfolio), adapters, release, clock, office, tenancy)
     return Server(
         site, asgi, portfolio, pipeline, metrics, adapters, desk, storage, office, background,
-        release,
+        workbench, ledger, steady, directory, release,
     )  # fmt: skip
+
+
+def starter_of(text: str | None) -> Key | None:
+    """The key that lies in a file of its own."""
+    if text is None:
+        return None
+    return Key("starter", DEFAULT_TENANT, "starter", digest_of(text), created_s=0.0)
+
+
+def _without_keys(site_file: str) -> SettingsError:
+    return SettingsError(
+        f"no key yet, and auth.mode is `keys`; make one: inhouse keys add NAME --site {site_file}"
+    )
+
+
+def _learn(pipeline: Pipeline, roster: Roster) -> None:
+    pipeline.salts.learn(roster)
+    pipeline.withdraw(pipeline.keys.learn(roster))
+
+
+def _entrance(
+    site: Site, steady: SteadyClock, ledger: DiskLedger, bounds: TenantLimits
+) -> Entrance:
+    limits = site.limits
+    return Entrance(
+        Gate(limits.queue_requests, limits.queue_tokens, fair=limits.order == "fair"),
+        Quotas(steady.now_s),
+        bounds,
+        Budgets(ledger.spending),
+    )
 
 
 def _office(
@@ -321,20 +429,30 @@ def _settling(
     storage: Storage,
     office: Office,
     uploading: files.Uploading,
+    workbench: Workbench,
+    ledger: DiskLedger,
 ) -> Settle:
     """What of a new site's own settings counts at once."""
 
     def settle(site: Site) -> Callable[[], None]:
-        digests = origin.digests(site)
+        required = site.auth.mode == "keys"
+        if required and not authenticator.known:
+            raise _without_keys(str(origin.loaded.path))
+        tool_servers = workbench.made(site.tool_servers)
 
         def now() -> None:
             limits = site.limits
-            authenticator.learn(digests, required=site.auth.mode == "keys")
-            pipeline.gate.queue_requests_max = limits.queue_requests
+            authenticator.required = required
+            pipeline.gate.bounds.requests = limits.queue_requests
+            pipeline.gate.bounds.tokens = limits.queue_tokens
+            pipeline.queue_wait_s = limits.queue_wait_s
+            pipeline.entrance.limits.everyone = limits.each_tenant
             pipeline.ready_wait_s = limits.ready_wait_s
             storage.settings = site.state
+            ledger.price = Pricing(site.prices)
             storage.file_bounds = uploading.bounds = site.files
             office.settle(site.batches, int(limits.body_mib * 2**20))
+            workbench.settle(tool_servers)
             for each in bounded:
                 each.bound(limits)
             for one in portfolio.residents():
@@ -384,11 +502,17 @@ def _endpoints(
         pipeline, authenticator, site.limits,
         endpoint="completions", path="/v1/completions", check=check_completion,
     )  # fmt: skip
+    at = (pipeline, authenticator, site.limits)
     return {
         "/v1/chat/completions": chat,
         "/v1/completions": completions,
-        "/v1/messages": MessagesEndpoint(pipeline, authenticator, site.limits),
-        "/v1/messages/count_tokens": CountTokensEndpoint(pipeline, authenticator, site.limits),
+        "/v1/messages": MessagesEndpoint(*at),
+        "/v1/messages/count_tokens": CountTokensEndpoint(*at),
+        "/v1/embeddings": EmbeddingsEndpoint(*at),
+        "/v1/score": ScoreEndpoint(*at),
+        "/v1/rerank": RerankEndpoint(*at),
+        "/tokenize": TokenizeEndpoint(*at),
+        "/detokenize": DetokenizeEndpoint(*at),
     }
 
 
@@ -410,17 +534,20 @@ def _asgi(
     metrics: Metrics,
     routers: Iterable[APIRouter],
     sockets: Mapping[str, responses.Sockets],
+    tenancy: Tenancy,
 ) -> ASGIApp:
     app = FastAPI(title="Inhouse", version=__version__, openapi_url=None, redirect_slashes=False)
     errors.install(app)
-    # Known to the framework too, which answers other methods there.
-    app.router.routes[:0] = [Route(path, one, methods=["POST"]) for path, one in direct.items()]
     app.include_router(models.router(pipeline, authenticator))
     for one in routers:
         app.include_router(one)
+    # Known to the framework too, which answers other methods there.
+    app.router.routes[:0] = posted(direct, app.router.routes)
     app.include_router(health.router(pipeline, metrics))
+    app.include_router(openapi.router(authenticator))
     return Envelope(
         app,
         {path: errors.Guard(one) for path, one in direct.items()},
         {path: errors.Guard(one) for path, one in sockets.items()},
+        errors.Guard(AdminDoor(app, tenancy.app, authenticator)),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from serve.admission.context import ContextGuard
 from serve.admission.routes import Choice
+from serve.core.errors import InvalidRequest
 from serve.engines.backend import Backend
 from serve.settings.model import ServedModel
 
@@ -39,6 +40,16 @@ class Served:
     def id(self) -> str:
         """What answers carry."""
         return self.names[0]
+
+    def check_images(self, images: int, param: str) -> None:
+        """Raise InvalidRequest where a request holds more images than the model takes."""
+        bound = self.model.config.images
+        if images > bound:
+            takes = f"at most {bound} in one request" if bound else "none"
+            raise InvalidRequest(
+                f"Images in this request: {images}. The model {self.id} takes {takes}.",
+                param=param,
+            )
 
     def chosen_by(self, choice: Choice) -> "Served":
         """The same, with answers that say which rule of which route chose it."""

@@ -28,7 +28,7 @@ def server(tmp_path: Path) -> Server:
         "models: [{use: fake, adapters: [{name: law, path: law}], adapter_dir: more}]\n"
     )
     loaded = load_site(site)
-    return compose(loaded, portfolio_of(loaded, {}), {})
+    return compose(loaded, portfolio_of(loaded, {}))
 
 
 async def test_adapters_come_and_go_while_it_serves(server: Server, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command line: what is wrong is one line, an exit code, and no process left behind."""
 
+import json
 import os
 import shutil
 import socket
@@ -108,7 +109,12 @@ def test_anything_but_data_beside_the_weights(
 
 
 def test_no_key(site: Path) -> None:
-    refused(inhouse("serve", "--site", str(write(site, auth="keys"))), 2, "inhouse keys add")
+    done = inhouse("serve", "--site", str(write(site, auth="keys")))
+    *logged, said = done.stderr.strip().splitlines()
+    assert done.returncode == 2
+    assert "no key yet" in said
+    assert f"inhouse keys add NAME --site {site}" in said
+    assert all(json.loads(line)["level"] == "info" for line in logged)
 
 
 def test_a_port_in_use(site: Path) -> None:
@@ -126,17 +132,15 @@ def test_keys_are_made_listed_and_removed(site: Path, tmp_path: Path) -> None:
     key = made.stdout.strip()
     assert key.startswith("sk-")
     assert len(key) >= 43
-    stored = (tmp_path / "var" / "keys.yaml").read_text()
-    assert key not in stored
+    stored = b"".join(one.read_bytes() for one in (tmp_path / "var").glob("inhouse.db*"))
+    assert key.encode() not in stored
     assert "alice" in inhouse("keys", "list", "--site", str(site)).stdout
-    refused(inhouse("keys", "add", "alice", "--site", str(site)), 2, "alice")
+    refused(inhouse("keys", "add", "alice", "--site", str(site)), 1, "alice")
     assert inhouse("keys", "remove", "alice", "--site", str(site)).returncode == 0
-    refused(inhouse("keys", "remove", "alice", "--site", str(site)), 2, "alice")
+    refused(inhouse("keys", "remove", "alice", "--site", str(site)), 1, "alice")
 
 
 def test_schema_is_json_schema(site: Path) -> None:
-    import json
-
     import jsonschema
 
     schema = json.loads(inhouse("schema").stdout)

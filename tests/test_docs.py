@@ -1,5 +1,6 @@
 """What the documents say of the tree is so."""
 
+import json
 import re
 import shlex
 import shutil
@@ -73,6 +74,25 @@ def test_the_readme_shows_what_the_documents_do() -> None:
         assert line in shown
 
 
+def test_the_clients_are_of_the_locked_versions() -> None:
+    locks = ROOT / "tests" / "clients" / "locks"
+    pinned = {}
+    for path in (*locks.glob("*.in"), ROOT / "benchmarks" / "peers" / "litellm.in"):
+        pinned |= dict(re.findall(r"^([\w-]+)(?:\[\w+\])?==(\S+)", path.read_text(), re.MULTILINE))
+    for client in ("aisdk", "codex", "claude"):
+        held = json.loads((locks / client / "package-lock.json").read_text())["packages"]
+        assert not any("resolved" in package for package in held.values())
+        asked = json.loads((locks / client / "package.json").read_text())["dependencies"]
+        assert asked == {name: held[f"node_modules/{name}"]["version"] for name in asked}
+        pinned |= asked
+    del pinned["zod"]  # what the schemas of the AI SDK's script are written in
+    text = (ROOT / "docs" / "clients.md").read_text()
+    told: dict[str, str] = {}
+    for names, versions in re.findall(r"^\| ([^|]+) \| ([\d., ]+) \|", text, re.MULTILINE):
+        told |= zip(re.findall(r"`([^`]+)`", names), versions.split(", "), strict=True)
+    assert told == pinned
+
+
 YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAMED_IN_EXAMPLES = ("large", "medium", "small", "daily", "coder", "judge", "smollm2-135m")
 
@@ -81,7 +101,7 @@ NAMED_IN_EXAMPLES = ("large", "medium", "small", "daily", "coder", "judge", "smo
     "example",
     [
         pytest.param(block, id=f"{page}-{number}")
-        for page in ("models", "portfolio")
+        for page in ("models", "portfolio", "tools")
         for number, block in enumerate(
             YAML_BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text())
         )

@@ -27,30 +27,52 @@ class ContextGuard:
         self._context_tokens = context_tokens
         self._file = tokenizer_file if tokenizer_file and tokenizer_file.is_file() else None
         self._tokenizer: Tokenizer | None = None
+        self._can_count = self._file is not None
+        self._narrower: dict[int, ContextGuard] = {}
+        self._says = f"This model's maximum context length is {context_tokens} tokens"
 
-    async def check(self, texts: list[str], output_tokens: int | None, param: str) -> None:
+    @property
+    def context_tokens(self) -> int:
+        """The longest prompt plus answer."""
+        return self._context_tokens
+
+    @property
+    def can_count(self) -> bool:
+        """Whether there is a tokenizer."""
+        return self._can_count
+
+    def within(self, context_tokens: int) -> "ContextGuard":
+        """The guard for those who may use no more of the context than this."""
+        if context_tokens >= self._context_tokens:
+            return self
+        guard = self._narrower.get(context_tokens)
+        if guard is None:
+            guard = self._narrower[context_tokens] = NarrowGuard(self, context_tokens)
+        return guard
+
+    async def check(self, texts: list[str], output_tokens: int | None, param: str | None) -> None:
         """Raise ContextLengthExceeded where texts and answer cannot fit.
 
-        `texts` are the parts of one prompt; `output_tokens` is what the client asked for;
-        `param` is the field that holds the prompt.
+        `texts` are the parts of one prompt; `output_tokens` is what the client asked for, 0 where
+        nothing is generated; `param` is the field that holds the prompt, where it is known.
         """
-        room = self._context_tokens - (output_tokens or 1)
+        room = self._context_tokens - (1 if output_tokens is None else output_tokens)
         if room < 1:
             raise self._exceeded(0, output_tokens, param)
         size = sum(len(text) for text in texts)
         # A character is at most 4 bytes, and a token at least one byte.
-        if 4 * size + TEMPLATE_TOKENS_PER_TEXT * len(texts) <= room or self._file is None:
+        if 4 * size + TEMPLATE_TOKENS_PER_TEXT * len(texts) <= room or not self._can_count:
             return
-        counted = await asyncio.to_thread(self._count_past, texts, room)
+        counted = await asyncio.to_thread(self.count_past, texts, room)
         if counted > room:
             raise self._exceeded(counted, output_tokens, param)
 
-    def check_tokens(self, tokens: int, output_tokens: int | None, param: str) -> None:
+    def check_tokens(self, tokens: int, output_tokens: int | None, param: str | None) -> None:
         """The same for a prompt that came as token ids."""
-        if tokens + (output_tokens or 1) > self._context_tokens:
+        if tokens + (1 if output_tokens is None else output_tokens) > self._context_tokens:
             raise self._exceeded(tokens, output_tokens, param)
 
-    def _count_past(self, texts: Iterable[str], bound: int) -> int:
+    def count_past(self, texts: Iterable[str], bound: int) -> int:
         """Tokens of the texts, counted until the bound is passed; a lower bound of the truth."""
         if self._tokenizer is None:
             self._tokenizer = Tokenizer.from_file(str(self._file))
@@ -68,12 +90,26 @@ class ContextGuard:
         return counted
 
     def _exceeded(
-        self, prompt_tokens: int, output_tokens: int | None, param: str
+        self, prompt_tokens: int, output_tokens: int | None, param: str | None
     ) -> ContextLengthExceeded:
         asked = f" and {output_tokens} for the answer" if output_tokens else ""
         return ContextLengthExceeded(
-            f"This model's maximum context length is {self._context_tokens} tokens. The request "
-            f"needs at least {prompt_tokens} tokens for the prompt{asked}. Shorten the prompt or "
-            "ask for a shorter answer.",
+            f"{self._says}. The request needs at least {prompt_tokens} tokens for the "
+            f"prompt{asked}. Shorten the prompt or ask for a shorter answer.",
             param=param,
         )
+
+
+class NarrowGuard(ContextGuard):
+    """For tenants whose limits are narrower than a model's context."""
+
+    def __init__(self, whole: ContextGuard, context_tokens: int) -> None:
+        super().__init__(context_tokens, None)
+        self._whole = whole
+        self._can_count = True
+        self._says = f"Your limits allow at most {context_tokens} tokens (context_tokens)"
+
+    def count_past(self, texts: Iterable[str], bound: int) -> int:
+        if self._whole.can_count:
+            return self._whole.count_past(texts, bound)
+        return sum(len(text.split()) for text in texts)  # a word is at least one token

@@ -1,41 +1,58 @@
-"""How many requests one model may have in hand at once."""
+"""How many requests each model has in hand, and who of them may run."""
 
 import math
 import time
 from collections import Counter
+from typing import Final
 
-from serve.core.errors import Draining, Overloaded
+from serve.admission.line import Bounds, Line, Lines
+from serve.core.errors import Draining
+
+QUEUE_TOKENS_MAX: Final = 4_000_000
 
 
 class Gate:
-    """Counts the requests in hand per model and refuses beyond the bound.
+    """Counts the requests in hand, model by model, and keeps the lines of those that wait.
 
-    What is admitted waits in the engine's own queue, which orders work better than we could;
-    the bound keeps that queue, and so the wait, finite.
+    A model and its adapters share a line, because they share engines.
     """
 
-    def __init__(self, queue_requests_max: int) -> None:
-        self.queue_requests_max = queue_requests_max
+    def __init__(
+        self,
+        queue_requests_max: int,
+        queue_tokens_max: int = QUEUE_TOKENS_MAX,
+        *,
+        fair: bool = True,
+    ) -> None:
+        self.bounds = Bounds(queue_requests_max, queue_tokens_max)
+        self._lines = Lines(self.bounds, time.monotonic, fair=fair)
         self._in_hand: Counter[str] = Counter()
         self._background: Counter[str] = Counter()
         self._left_s: dict[str, float] = {}
         self._draining = False
 
+    def line(self, name: str) -> Line:
+        """The line before the engines of this model."""
+        return self._lines.of(name)
+
+    def waiting(self) -> dict[tuple[str, str], int]:
+        """Requests that wait, by model and class."""
+        return {
+            (name, kind): count
+            for name, line in self._lines.each().items()
+            for kind, count in line.classes().items()
+        }
+
     def enter(self, model_id: str, *, background: bool = False) -> None:
-        """Admit one request; raises Overloaded or Draining. Pair with `leave`."""
+        """Count one request; raises Draining. Pair with `leave`."""
         if self._draining:
             raise Draining("this server is stopping; send the request to another", retry_after_s=5)
-        if self._in_hand[model_id] >= self.queue_requests_max:
-            raise Overloaded(
-                f"{self.queue_requests_max} requests for {model_id} are in hand already "
-                "(limits.queue_requests); try again shortly"
-            )
         self._in_hand[model_id] += 1
         if background:
             self._background[model_id] += 1
 
     def leave(self, model_id: str, *, background: bool = False) -> None:
-        """One admitted request has ended, however it ended."""
+        """One counted request has ended, however it ended."""
         self._in_hand[model_id] -= 1
         if background:
             self._background[model_id] -= 1

@@ -33,7 +33,7 @@ def router(
     routes = APIRouter(prefix="/v1/conversations")
 
     def tenant_of(request: Request) -> str:
-        return authenticator.authenticate(request.scope["headers"]).tenant
+        return authenticator.authenticate(request.scope["headers"], "conversations").tenant
 
     @routes.post("")
     async def create(request: Request) -> Response:

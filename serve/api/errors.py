@@ -5,6 +5,7 @@ Every answer that is not 2xx is `{"error": {"message", "type", "param", "code"}}
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -33,7 +34,11 @@ STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     (errors.NotFound, 404, "invalid_request_error"),
     (errors.MethodNotAllowed, 405, "invalid_request_error"),
     (errors.Conflict, 409, "invalid_request_error"),
+    (errors.TokensLimited, 429, "tokens"),
+    (errors.RateLimited, 429, "requests"),
+    (errors.BudgetSpent, 429, "insufficient_quota"),
     (errors.Draining, 503, "server_error"),
+    (errors.Shed, 503, "server_error"),
     (errors.Overloaded, 429, "rate_limit_error"),
     (errors.StorageUnavailable, 503, "server_error"),
     (errors.EngineUnavailable, 503, "server_error"),
@@ -48,6 +53,8 @@ ANTHROPIC_STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     (errors.NotFound, 404, "not_found_error"),
     (errors.MethodNotAllowed, 405, "invalid_request_error"),
     (errors.Conflict, 409, "invalid_request_error"),
+    (errors.RateLimited, 429, "rate_limit_error"),
+    (errors.BudgetSpent, 429, "rate_limit_error"),
     (errors.Overloaded, 529, "overloaded_error"),
     (errors.StorageUnavailable, 529, "overloaded_error"),
     (errors.EngineUnavailable, 529, "overloaded_error"),
@@ -94,7 +101,16 @@ def headers_of(error: RequestError) -> Mapping[str, str]:
     """Headers that tell a client what to do next; the SDKs read `x-should-retry`."""
     status, _ = status_of(error)
     headers = {"x-should-retry": "true" if status in (429, 500, 503) else "false"}
-    if isinstance(error, errors.Overloaded | errors.EngineUnavailable | errors.StorageUnavailable):
+    if isinstance(error, errors.BudgetSpent):
+        headers["x-should-retry"] = "false"
+    elif isinstance(error, errors.RateLimited):
+        if error.retry_after_s is None:
+            headers["x-should-retry"] = "false"
+        else:
+            headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    elif isinstance(
+        error, errors.Overloaded | errors.EngineUnavailable | errors.StorageUnavailable
+    ):
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if isinstance(error, errors.MethodNotAllowed):
         headers["allow"] = error.allow
@@ -176,4 +192,6 @@ def _allowed(request: Request) -> str:
         one for one in request.app.router.routes
         if isinstance(one, Route) and one.matches(request.scope)[0] is not Match.NONE
     ]  # fmt: skip
+    # An address that is also what an id's could be is itself.
+    there = [one for one in there if one.path == request.url.path] or there
     return ", ".join(sorted({method for one in there for method in one.methods or ()}))

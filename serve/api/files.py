@@ -73,7 +73,7 @@ def router(files: Files, uploading: Uploading, authenticator: Authenticator) -> 
     routes = APIRouter(prefix="/v1/files")
 
     def tenant_of(request: Request) -> str:
-        return authenticator.authenticate(request.scope["headers"]).tenant
+        return authenticator.authenticate(request.scope["headers"], "files").tenant
 
     @routes.post("")
     async def create(request: Request) -> Response:

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.admission.authenticate import Authenticator
 from serve.admission.routes import Facts
+from serve.api import query
 from serve.api.body import ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
 from serve.api.errors import body_of, internal
@@ -21,6 +22,7 @@ from serve.api.keeping import Keeping
 from serve.api.presence import until_gone
 from serve.core.call import Call, Principal
 from serve.core.errors import InvalidRequest, RequestError
+from serve.core.grant import Family
 from serve.pipeline import Pipeline, outcome_of
 from serve.served import Headers, Served
 from serve.settings.site import Limits
@@ -90,6 +92,7 @@ class GenerateEndpoint:
         self._check = check
         self._completions = completions
         self._prompt_field = "messages" if endpoint == "chat.completions" else "prompt"
+        self._family: Family = "chat" if endpoint == "chat.completions" else "completions"
         self.bound(limits)
 
     def bound(self, limits: Limits) -> None:
@@ -99,7 +102,8 @@ class GenerateEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            principal = self._authenticator.authenticate(scope["headers"])
+            principal = self._authenticator.authenticate(scope["headers"], self._family)
+            query.only(scope)
             body = await read_json(scope, receive, self._body_max_bytes)
             checked = self._check(body, self._limits)
             served = self._pipeline.route(checked.model, lambda: _facts(checked), principal)
@@ -160,6 +164,7 @@ class GenerateEndpoint:
         await sink.write(b"data: " + body_of(error) + b"\n\n")
 
     async def _check_context(self, served: Served, checked: Checked) -> None:
+        served.check_images(checked.images, self._prompt_field)
         for texts in checked.prompts:
             await served.guard.check(texts, checked.max_output_tokens, self._prompt_field)
         for tokens in checked.token_prompts:
@@ -170,7 +175,7 @@ class GenerateEndpoint:
         body["model"] = served.engine_model
         if checked.stream:
             body["stream"] = True
-            body["stream_options"] = {"include_usage": True}
+            body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         return Call(
             request_id=scope[REQUEST_ID],
             endpoint=self._endpoint,
@@ -186,6 +191,7 @@ class GenerateEndpoint:
             strict_tools=checked.strict_tools,
             echo=checked.echo,
             asked=checked.model,
+            tier=self._pipeline.tier(checked.tier, principal),
         )
 
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.admission.authenticate import Authenticator
 from serve.admission.routes import Facts
+from serve.api import query
 from serve.api.body import ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
 from serve.api.errors import anthropic_body_of, internal
@@ -63,7 +64,9 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            principal = self._authenticator.authenticate(scope["headers"])
+            principal = self._authenticator.authenticate(scope["headers"], "messages")
+            # Anthropic's clients say `?beta=true` where they use types that it calls so.
+            query.only(scope, ("beta",))
             body = await read_json(scope, receive, self._body_max_bytes)
             asked = type(self).check(body, self._limits)
             checked = asked.checked
@@ -72,6 +75,7 @@ class _Endpoint:
                 raise InvalidRequest(
                     f"The model {checked.model} makes embeddings; it does not generate text."
                 )
+            served.check_images(asked.checked.images, "messages")
             await self._admit(served, asked)
             call = self._call(scope, principal, served, asked)
         except ClientGone:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serve.admission.authenticate import Authenticator
+from serve.api import query
 from serve.pipeline import Pipeline
 from serve.served import Served
 from serve.settings.routes import Route
@@ -42,19 +43,21 @@ def router(pipeline: Pipeline, authenticator: Authenticator) -> APIRouter:
     @routes.get("/v1/models")
     async def list_models(request: Request) -> dict[str, Any]:
         principal = authenticator.authenticate(request.scope["headers"])
+        query.only(request.scope)
         data = [
             model_object(name, pipeline.resolve(name, principal))
             for name in pipeline.names_for(principal)
         ]
-        data += [route_object(one, pipeline) for one in pipeline.routes.values()]
+        data += [route_object(one, pipeline) for one in pipeline.routes_for(principal)]
         return {"object": "list", "data": data}
 
     @routes.get("/v1/models/{name:path}")
     async def retrieve_model(request: Request, name: str) -> dict[str, Any]:
         principal = authenticator.authenticate(request.scope["headers"])
-        route = pipeline.routes.get(name)
-        if route is not None:
-            return route_object(route, pipeline)
+        query.only(request.scope)
+        for route in pipeline.routes_for(principal):
+            if route.name == name:
+                return route_object(route, pipeline)
         return model_object(name, pipeline.resolve(name, principal))
 
     return routes

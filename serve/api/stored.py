@@ -17,7 +17,7 @@ def router(completions: Completions, authenticator: Authenticator, bodies: JsonB
     routes = APIRouter(prefix="/v1/chat/completions")
 
     def tenant_of(request: Request) -> str:
-        return authenticator.authenticate(request.scope["headers"]).tenant
+        return authenticator.authenticate(request.scope["headers"], "chat").tenant
 
     @routes.get("")
     async def list_completions(request: Request) -> Response:

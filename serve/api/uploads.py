@@ -38,7 +38,7 @@ def router(
     routes = APIRouter(prefix="/v1/uploads")
 
     def tenant_of(request: Request) -> str:
-        tenant = authenticator.authenticate(request.scope["headers"]).tenant
+        tenant = authenticator.authenticate(request.scope["headers"], "files").tenant
         query.only(request.scope)
         return tenant
 

@@ -1,6 +1,7 @@
 """Where batches are handed in, looked after and cancelled; what runs them, until it is closed."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import Counter
@@ -200,11 +201,15 @@ class Office:
             await asyncio.sleep(AGAIN_S)
 
     async def _give_up(self, course: Course, batch_id: str, problem: Exception) -> None:
-        log.error("a batch failed", exc_info=problem, extra={"batch": batch_id})
         message = "This server failed on the batch; its log says why."
         try:
+            with contextlib.suppress(StorageUnavailable):
+                await self.place.batches.find(batch_id)
+            log.error("a batch failed", exc_info=problem, extra={"batch": batch_id})
             await course.fail([error("internal", message)])
-        except (StorageUnavailable, NotFound):
+        except NotFound:
+            return  # erased with its tenant while its lines were run
+        except StorageUnavailable:
             log.warning("a batch is left for the next start", extra={"batch": batch_id})
 
 

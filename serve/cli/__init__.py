@@ -2,7 +2,7 @@
 
 import typer
 
-from serve.cli import adapters, batches, keys, models, release, run, site
+from serve.cli import adapters, batches, keys, models, release, run, site, tenants, usage
 from serve.cli.terminal import fail
 from serve.core.errors import InhouseError, SettingsError, SetupError
 
@@ -18,17 +18,19 @@ for command in (
     adapters.adapters,
     batches.batches,
     release.plan, release.apply,
-    site.check, site.schema, site.doctor, site.digest, site.version,
+    site.check, site.schema, site.openapi, site.doctor, site.digest, site.version,
 ):  # fmt: skip
     app.command()(command)
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
+app.add_typer(usage.app, name="usage")
 
 
 def main() -> None:
     """Run a command; a known failure is one line on stderr and an exit code, never a traceback.
 
-    Exit codes: 1 the running server refused or is not there, 2 the site file or the command line
-    is wrong, 3 the machine lacks something.
+    Exit codes: 1 what was asked is refused, or no server is there, 2 the site file or the command
+    line is wrong, 3 the machine lacks something.
     """
     try:
         app()

@@ -58,6 +58,10 @@ class AdminClient:
         """Give an order; the object that answers it."""
         return self._whole("POST", path, body, timeout_s)
 
+    def delete(self, path: str) -> JSON:
+        """Remove what is at `path`; what the server says of it."""
+        return self._whole("DELETE", path, None, ANSWER_TIMEOUT_S)
+
     def events(self, path: str, body: JSON) -> Iterator[JSON]:
         """Give an order; its progress, an object a line."""
         connection = self._connection(APPLY_TIMEOUT_S)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,7 @@ from serve.cli.terminal import OptionalSiteOption, out
 from serve.console import announce
 from serve.core.errors import SettingsError
 from serve.door import run
-from serve.settings.keys import digest_of, load_keys, starter_key
+from serve.settings.keys import starter_key
 from serve.settings.site import Site
 
 
@@ -72,28 +71,10 @@ def serve(
     key = None
     if starter and site.auth.mode == "keys":
         key = starter_key(site.var_dir / "starter.key")
-
-    def digests(site: Site) -> Mapping[str, str]:
-        return _digests(site, loaded.path, key)
-
-    known = digests(site)
     _configure_log(site)
     foundry = foundry_of(site, os.environ)
     portfolio = foundry.portfolio(site.models, site.engine_defaults, site.limits.waiting_requests)
-    _run(compose(site, portfolio, known, origin=Origin(loaded, load, digests, foundry)), key)
-
-
-def _digests(site: Site, site_file: Path, starter: str | None) -> Mapping[str, str]:
-    """The keys of a site, with the one made at the first start; raises SettingsError for none."""
-    digests = dict(load_keys(site.auth.keys_file).digests)
-    if starter is not None:
-        digests |= {digest_of(starter): "starter"}
-    if not digests and site.auth.mode == "keys":
-        raise SettingsError(
-            f"{site.auth.keys_file}: no key yet, and auth.mode is `keys`; make one: "
-            f"inhouse keys add NAME --site {site_file}"
-        )
-    return digests
+    _run(compose(site, portfolio, key, origin=Origin(loaded, load, foundry)), key)
 
 
 def dev(
@@ -112,8 +93,7 @@ def dev(
     knobs = (f"--tokens={tokens}", f"--ttft-ms={ttft_ms}", f"--tpot-ms={tpot_ms}")
     key = starter_key(site.var_dir / "starter.key") if auth == "keys" else None
     _configure_log(site)
-    digests = {digest_of(key): "starter"} if key else {}
-    _run(compose(site, portfolio_of(site, os.environ, knobs), digests), key)
+    _run(compose(site, portfolio_of(site, os.environ, knobs), key), key)
 
 
 def _configure_log(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Commands about a site's files and this machine; none of them needs a running server."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from serve import __version__
+from serve.api.openapi import document
 from serve.cli.terminal import QUICKSTART, SiteArgument, SiteOption, out
 from serve.engines import survey
 from serve.engines.doctor import examine
@@ -30,6 +32,11 @@ def schema(
         sys.stdout.write(settings_table())
     else:
         out.print_json(data=json_schema())
+
+
+def openapi() -> None:
+    """Print the API as an OpenAPI 3.1 document; a running server has it at `/openapi.json`."""
+    sys.stdout.write(json.dumps(document(), indent=2) + "\n")
 
 
 def doctor(site_file: SiteOption = QUICKSTART) -> None:

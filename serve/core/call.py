@@ -5,6 +5,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from serve.core.grant import EVERYTHING, Grant
+from serve.core.ledger import UNRECORDED, Reservation
 from serve.core.usage import Usage
 
 BACKGROUND: Final = ContextVar("background", default=False)
@@ -13,17 +15,21 @@ BACKGROUND: Final = ContextVar("background", default=False)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `key` is the key's name, never the key."""
+    """Who asks. `key` is the key's name, never the key; `id` tells apart keys of one name, which
+    are the same principal."""
 
     key: str
     tenant: str = "default"
+    id: str = field(default="", compare=False)
+    grant: Grant = field(default=EVERYTHING, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """A checked request, bound to the model that will answer it.
 
-    `body` is what the engine is sent, `asked` the name that the client gave the model.
+    `body` is what the engine is sent, `asked` the name that the client gave the model. `tier` is
+    the one that it is served in: `default`, `flex` or `priority`.
     """
 
     request_id: str
@@ -40,6 +46,7 @@ class Call:
     strict_tools: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     echo: Mapping[str, Any] = field(default_factory=dict)
     asked: str = ""
+    tier: str = "default"
 
 
 @dataclass(slots=True)
@@ -47,6 +54,7 @@ class Timeline:
     """Monotonic seconds at which a request reached each stage, and how it ended.
 
     `model_id` is the model that answers: another than was asked first, where one took its place.
+    `finish` is why the answer's choices ended, in the engine's words.
     """
 
     model_id: str
@@ -57,6 +65,22 @@ class Timeline:
     ended_s: float | None = None
     outcome: str = "ok"
     usage: Usage = field(default_factory=Usage)
+    fingerprint: str = ""
+    finish: str = ""
+    reservation: Reservation = UNRECORDED
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is left of a tenant's limits on requests and on tokens: each the limit, what is left,
+    and seconds until all of it is left again; None where nothing bounds them."""
+
+    requests: tuple[int, int, float] | None = None
+    tokens: tuple[int, int, float] | None = None
+
+
+STANDING: Final[ContextVar[list[Standing] | None]] = ContextVar("standing", default=None)
+"""Where the pipeline leaves what an answer's head shall say of its tenant's limits."""
 
 
 class Sink(Protocol):

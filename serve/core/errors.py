@@ -8,12 +8,18 @@ InhouseError
     │   ├── ContextLengthExceeded
     │   └── PayloadTooLarge
     ├── Unauthenticated
+    │   ├── KeyExpired
+    │   └── KeyRevoked
     ├── PermissionDenied
     ├── NotFound
     │   └── ModelNotFound
     ├── MethodNotAllowed
     ├── Conflict                  something else is under way, or the state forbids it
+    ├── RateLimited               the tenant's own limits leave no room (`retry_after_s`)
+    │   └── TokensLimited
+    ├── BudgetSpent               the tenant has spent what it may
     ├── Overloaded                ask again later (`retry_after_s`)
+    │   ├── Shed                  too much waits for the model
     │   └── Draining
     ├── StorageUnavailable        what is kept cannot be read or written now (`retry_after_s`)
     └── EngineError               the model process failed this request
@@ -74,6 +80,18 @@ class Unauthenticated(RequestError):
     code = "invalid_api_key"
 
 
+class KeyExpired(Unauthenticated):
+    """The key was good until its time was over."""
+
+    code = "key_expired"
+
+
+class KeyRevoked(Unauthenticated):
+    """The key has been withdrawn, perhaps while it was being answered."""
+
+    code = "key_revoked"
+
+
 class PermissionDenied(RequestError):
     """The key is known and may not do this."""
 
@@ -108,6 +126,26 @@ class Conflict(RequestError):
     code = "conflict"
 
 
+class RateLimited(RequestError):
+    """The tenant has taken what its limits allow for now; None: waiting will not help."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TokensLimited(RateLimited):
+    """It is tokens that are bounded."""
+
+
+class BudgetSpent(RequestError):
+    """The tenant's budget for this period is spent."""
+
+    code = "insufficient_quota"
+
+
 class Overloaded(RequestError):
     """Too much is waiting already; the request was not started."""
 
@@ -116,6 +154,10 @@ class Overloaded(RequestError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Shed(Overloaded):
+    """More waits for this model than it can serve in time."""
 
 
 class Draining(Overloaded):

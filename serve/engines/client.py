@@ -110,6 +110,11 @@ class EngineClient:
         return self.dying
 
     @property
+    def closed(self) -> bool:
+        """Nothing more is asked through it."""
+        return self._closed
+
+    @property
     def received(self) -> int:
         """Pieces of answers that have come so far; grows with every step of a streaming engine."""
         return self._tally.received

@@ -16,6 +16,11 @@ SOCKET_PATH_MAX_BYTES: Final = 107
 """sun_path of sockaddr_un holds 108 bytes with its terminator (unix(7))."""
 
 FAKE_READY_TIMEOUT_S: Final = 30.0
+PRIORITY_POLICY: Final = "priority"
+"""Requests of equal priority are taken in the order of coming; others before or after them."""
+SPARE_PART: Final = 2
+SPARE_MAX: Final = 64
+"""One more stream in so many, and how many at most; see `serve.admission.line`."""
 LOGPROBS_MAX: Final = 20
 """What OpenAI's API allows for `top_logprobs`."""
 
@@ -62,6 +67,9 @@ class LaunchPlan:
     ready_timeout_s: float
     computes_on_cpu: bool = True
     """Its steps are the CPU's work, so that CPU time says something of them."""
+    streams: int | None = None
+    """Requests that it works on at once, where that is decided here; it is started with more, see
+    `spare_of`."""
 
 
 def plan(
@@ -116,6 +124,7 @@ def plan(
         ready_timeout_s=ready_timeout_s,
         # A profile for GPUs names them; without one nothing is known but that CPUs are the rule.
         computes_on_cpu="CUDA_VISIBLE_DEVICES" not in profile.env,
+        streams=_streams(model, profile),
     )
 
 
@@ -130,6 +139,7 @@ def fake_plan(
 ) -> LaunchPlan:
     """The plan of a fake engine (`serve.engines.fake`) with these knobs."""
     socket = socket_of(run_dir, key or model.id)
+    streams = model.config.max_streams
     return LaunchPlan(
         argv=(
             sys.executable,
@@ -143,13 +153,25 @@ def fake_plan(
             str(model.config.context_tokens),
             "--lora-rank-max",
             str(model.config.adapter_rank_max),
+            *(() if streams is None else ("--max-streams", str(streams + spare_of(streams)))),
             *knobs,
         ),
         env={name: environ[name] for name in INHERITED if name in environ},
         socket=socket,
         cwd=run_dir,
         ready_timeout_s=min(ready_timeout_s, FAKE_READY_TIMEOUT_S),
+        streams=streams,
     )
+
+
+def spare_of(streams: int) -> int:
+    """Streams beyond so many, for tenants that have less than their share of them."""
+    return min(SPARE_MAX, streams // SPARE_PART)
+
+
+def _streams(model: ServedModel, profile: Profile) -> int | None:
+    each = profile.args.get("max-num-seqs") if model.config.task == "generate" else None
+    return None if each is None else int(each) * model.config.parallel.data
 
 
 def socket_of(run_dir: Path, key: str) -> Path:
@@ -195,14 +217,20 @@ def vllm_argv(model: ServedModel, profile: Profile, socket: Path) -> tuple[str, 
             args[flag] = size
     if config.quantization:
         args["quantization"] = config.quantization
-    return tuple(_words({**args, **profile.args, **config.engine_args}))
+    chosen = dict(profile.args)
+    if (streams := chosen.get("max-num-seqs")) is not None and config.task == "generate":
+        chosen["max-num-seqs"] = int(streams) + spare_of(int(streams))
+    return tuple(_words({**args, **chosen, **config.engine_args}))
 
 
 def _generation_args(config: ModelConfig) -> dict[str, EngineArg]:
     args: dict[str, EngineArg] = {
         "max-logprobs": LOGPROBS_MAX,
         "enable-prompt-tokens-details": True,
+        "scheduling-policy": PRIORITY_POLICY,
     }
+    if config.images:
+        args["limit-mm-per-prompt"] = json.dumps({"image": config.images, "video": 0, "audio": 0})
     if config.tool_parser:
         args |= {"enable-auto-tool-choice": True, "tool-call-parser": config.tool_parser}
     if config.reasoning_parser:

@@ -26,6 +26,10 @@ CPU_BLOCK_TOKENS: Final = 32
 CPU_ALL_CORES_MAX: Final = 4
 """Machines of up to so many cores compute on all of them; larger ones keep one for HTTP."""
 GPU_MEMORY_SHARE: Final = 0.92
+GPU_STREAMS: Final = 256
+GPU_STREAMS_LARGE: Final = 1024
+GPU_LARGE_BYTES: Final = 70 * GIB
+"""See vLLM's `EngineArgs.get_batch_defaults`."""
 
 HEADERS_FIX: Final = "Python's headers (Debian: apt install python3-dev)"
 COMPILER_FIX: Final = "a C++ compiler (Debian: apt install g++)"
@@ -115,6 +119,12 @@ def _on_gpu(hardware: Hardware, model: ServedModel, shape: Shape) -> Profile:
     draft.arg("gpu-memory-utilization", share, reason)
     if config.max_streams is not None:
         draft.arg("max-num-seqs", config.max_streams, "max_streams in the model file")
+    elif config.task == "generate":
+        large = all(
+            gpu.memory_bytes >= GPU_LARGE_BYTES and "a100" not in gpu.name.lower() for gpu in gpus
+        )
+        streams = GPU_STREAMS_LARGE if large else GPU_STREAMS
+        draft.arg("max-num-seqs", streams, "vLLM's own for such GPUs, said so that all know it")
     if model.idle_sleep_s is not None:
         draft.arg("enable-sleep-mode", True, "idle_sleep_s in the site file")
         draft.setting("VLLM_SERVER_DEV_MODE", "1", "vLLM answers /sleep in this mode only")

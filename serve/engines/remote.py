@@ -31,6 +31,8 @@ log = logging.getLogger("inhouse.engine")
 
 KEY_MAX_BYTES: Final = 4096
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+VLLM: Final = "vllm"
+"""Whom vLLM's list says that its models belong to."""
 REFUSALS: Final = frozenset({401, 403, 404})
 """Of a one-token request: neither the key nor the model's name gets better by itself."""
 
@@ -62,18 +64,26 @@ class Asked:
 
 
 class RemoteClient(EngineClient):
-    """Requests in which the model has the name that the server there gives it."""
+    """Requests in which the model has the name that the server there gives it.
 
-    def __init__(self, origin: Origin, model: str) -> None:
+    `vllm`: it is vLLM; from others, what only vLLM knows is kept back.
+    """
+
+    def __init__(self, origin: Origin, model: str, *, vllm: bool) -> None:
         super().__init__(origin)
         self._model = model
+        self._vllm = vllm
 
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> Connection:
         """As `EngineClient.post`."""
-        renamed = orjson.dumps(orjson.loads(body) | {"model": self._model})
-        return await super().post(path, renamed, headers)
+        said = orjson.loads(body) | {"model": self._model}
+        if not self._vllm:
+            said.pop("cache_salt", None)
+            if "stream_options" in said:
+                said["stream_options"].pop("continuous_usage_stats", None)
+        return await super().post(path, orjson.dumps(said), headers)
 
 
 class RemoteEngine:
@@ -105,6 +115,7 @@ class RemoteEngine:
         self._clock_s = clock_s
         self._tls = tls_of(remote)
         self._key = key_of(remote)
+        self._vllm = False
         self._client = self._made()
         self._state = State.STOPPED
         self._since_s = clock_s()
@@ -245,6 +256,7 @@ class RemoteEngine:
         try:
             await self._read_key()
             await self._client.probe_ready(self._name, self._task, self._pace.probe_timeout_s)
+            await self._recognise()
         except (EngineError, SettingsError) as error:
             self._failures += 1
             self._error = self._without_key(error.message)
@@ -256,6 +268,24 @@ class RemoteEngine:
             return False
         self._failures, self._error, self._silent_since_s = 0, None, None
         return True
+
+    async def _recognise(self) -> None:
+        """See whether it is vLLM, which takes a salt and more; others refuse what they do not know.
+
+        Raises EngineError where it cannot be asked at all.
+        """
+        try:
+            status, data = await self._client.get("/v1/models", self._pace.check_timeout_s)
+            cards = orjson.loads(data)["data"] if status == 200 else []
+            vllm = any(one.get("owned_by") == VLLM for one in cards)
+        except TimeoutError:
+            raise EngineSilent("it does not tell its models") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            vllm = False
+        if vllm != self._vllm:
+            self._vllm = vllm
+            before, self._client = self._client, self._made()
+            before.retire()
 
     async def _weigh(self, *, silent: bool) -> None:
         """End what it has in hand once it has been silent for too long, to be run elsewhere.
@@ -311,9 +341,9 @@ class RemoteEngine:
 
     def _made(self) -> EngineClient:
         origin = origin_of(self._remote, self._tls, self._key)
-        if self._name == self._model_id:
+        if self._vllm and self._name == self._model_id:
             return EngineClient(origin)
-        return RemoteClient(origin, self._name)
+        return RemoteClient(origin, self._name, vllm=self._vllm)
 
     def _become(self, state: State) -> None:
         if state is not self._state:

@@ -110,6 +110,11 @@ class EngineSupervisor:
         return client
 
     @property
+    def streams(self) -> int | None:
+        """Requests that the engine works on at once, where its plan says so."""
+        return self._plan.streams
+
+    @property
     def start_timeout_s(self) -> float:
         """Within which a start ends, one way or the other."""
         return self._life.policy.start_timeout_s

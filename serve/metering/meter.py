@@ -1,4 +1,4 @@
-"""One record for every request on every exit path: metrics, and a line in the log."""
+"""One record for every request on every exit path: metrics, a line in the log, the ledger."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from serve import log
 from serve.core.call import Call, Timeline
 from serve.core.clock import Clock
+from serve.core.ledger import Closed, Ledger, NoLedger, Opened
 from serve.metering.metrics import Metrics
 
 
@@ -27,17 +28,38 @@ class _Series:
 class Meter:
     """Opens a timeline when a request is admitted and settles it once, when it ends."""
 
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock, ledger: Ledger | None = None) -> None:
         self._metrics = metrics
         self._clock = clock
+        self._ledger = ledger or NoLedger()
         self._series: dict[str, _Series] = {}
+        self._waits: dict[tuple[str, str], Any] = {}
         self._outcomes: dict[tuple[str, str, str], Any] = {}
 
     def open(self, call: Call) -> Timeline:
-        """The request is admitted."""
+        """The request is admitted. Raises StorageUnavailable where it cannot be accounted for."""
         now_s = self._clock.monotonic_s()
+        received_s = self._clock.wall_s() - (now_s - call.received_s)
+        reservation = self._ledger.reserve(
+            Opened(
+                call.request_id, call.principal.tenant, call.principal.key, call.endpoint,
+                call.model_id, call.tier, received_s,
+            )
+        )  # fmt: skip
         self._of(call.model_id).in_flight.inc()
-        return Timeline(call.model_id, call.received_s, admitted_s=now_s)
+        return Timeline(call.model_id, call.received_s, admitted_s=now_s, reservation=reservation)
+
+    def turn(self, timeline: Timeline, kind: str, *, waited: bool) -> None:
+        """A request of this class may run now, at once or after it has `waited`."""
+        wait_s = 0.0
+        if waited:
+            now_s = self._clock.monotonic_s()
+            wait_s, timeline.admitted_s = now_s - timeline.admitted_s, now_s
+        key = (timeline.model_id, kind)
+        waits = self._waits.get(key)
+        if waits is None:
+            waits = self._waits[key] = self._metrics.queue_wait.labels(*key)
+        waits.observe(wait_s)
 
     def tokens(self, timeline: Timeline) -> None:
         """Output has just arrived."""
@@ -53,7 +75,8 @@ class Meter:
         series = self._of(timeline.model_id)
         usage = timeline.usage
         self._ended(timeline.model_id, call.endpoint, timeline.outcome)
-        series.queue.observe(timeline.admitted_s - timeline.received_s)
+        queue_s = timeline.admitted_s - timeline.received_s
+        series.queue.observe(queue_s)
         e2e_s = now_s - timeline.received_s
         series.e2e.observe(e2e_s)
         series.prompt.inc(usage.prompt)
@@ -69,6 +92,12 @@ class Meter:
             if usage.completion > 1 and call.choices == 1:
                 tpot_s = (timeline.last_token_s - timeline.first_token_s) / (usage.completion - 1)
                 series.tpot.observe(tpot_s)
+        timeline.reservation.settle(
+            Closed(
+                timeline.outcome, timeline.model_id, timeline.fingerprint, timeline.finish, usage,
+                queue_s, ttft_s, e2e_s,
+            )
+        )  # fmt: skip
         log.info("inhouse.request", "request", _line(call, timeline, e2e_s, ttft_s, tpot_s))
 
     def refused(self, endpoint: str, outcome: str, model_id: str = "") -> None:
@@ -108,6 +137,7 @@ def _line(
         "request_id": call.request_id,
         "endpoint": call.endpoint,
         "model": timeline.model_id,
+        "tenant": call.principal.tenant,
         "key": call.principal.key,
         "outcome": timeline.outcome,
         "e2e_ms": round(e2e_s * 1000, 2),

@@ -87,6 +87,21 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.lines_now: Callable[[], Mapping[tuple[str, str], int]] = dict
+        """Who tells how many requests wait for a turn, by model and class; asked at each scrape."""
+        self.queue_waiting = Gauge(
+            "inhouse_queue_waiting_requests",
+            "Requests that wait for their turn on an engine.",
+            ["model", "class"],
+            registry=self.registry,
+        )
+        self.queue_wait = Histogram(
+            "inhouse_queue_wait_seconds",
+            "From admission to the turn on an engine.",
+            ["model", "class"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.batches_now: Callable[[], Mapping[str, int]] = dict
         """Who tells how many batches are unfinished, by status; asked at each scrape."""
         self.batch_lines = Counter(
@@ -97,6 +112,32 @@ class Metrics:
         )
         self.batches = Gauge(
             "inhouse_batches", "Unfinished batches.", ["status"], registry=self.registry
+        )
+        self.tool_calls = Counter(
+            "inhouse_tool_calls",
+            "Calls of the site's tool servers by how they ended.",
+            ["server", "tool", "outcome"],
+            registry=self.registry,
+        )
+        self.tool_call_seconds = Histogram(
+            "inhouse_tool_call_seconds",
+            "What each of these took, the wait for a place among them.",
+            ["server", "tool"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.ledger_now: Callable[[], tuple[int, bool]] | None = None
+        """Who tells how many records wait for the database, and whether any can be made; asked at
+        each scrape."""
+        self.ledger_pending = Gauge(
+            "inhouse_ledger_pending_records",
+            "Records of ended requests that the database does not have yet.",
+            registry=self.registry,
+        )
+        self.ledger_failing = Gauge(
+            "inhouse_ledger_failing",
+            "1 while records, or room for them, cannot be written; requests are refused in time.",
+            registry=self.registry,
         )
         build = Gauge("inhouse_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version).set(1)
@@ -127,11 +168,23 @@ class Metrics:
         """See `serve.batch.ports.Observer`."""
         self.batch_lines.labels(outcome).inc()
 
+    def tool_called(self, server: str, tool: str, outcome: str, took_s: float) -> None:
+        """See `serve.toolservers.records.Observer`."""
+        self.tool_calls.labels(server, tool, outcome).inc()
+        if outcome != "refused":
+            self.tool_call_seconds.labels(server, tool).observe(took_s)
+
     def exposition(self) -> bytes:
         """Text exposition format 0.0.4."""
         self.model_waiting.clear()
         for model_id, count in self.waiting_now().items():
             self.model_waiting.labels(model_id).set(count)
+        for (model_id, kind), count in self.lines_now().items():
+            self.queue_waiting.labels(model_id, kind).set(count)
         for status, count in self.batches_now().items():
             self.batches.labels(status).set(count)
+        if self.ledger_now is not None:
+            pending, failing = self.ledger_now()
+            self.ledger_pending.set(pending)
+            self.ledger_failing.set(failing)
         return generate_latest(self.registry)

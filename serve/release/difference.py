@@ -19,7 +19,7 @@ FOR_NEW_ENGINES: Final = (
 """Settings that each engine is started with; they are not worth replacing it."""
 AT_ONCE: Final = (
     "site", "auth", "limits", "routes", "reload", "log.level", "engine_defaults.drain_timeout_s",
-    "state.ttl_days", "state.tenants", "files", "batches",
+    "state.ttl_days", "state.tenants", "files", "batches", "tool_servers", "prices",
 )  # fmt: skip
 """Settings that apply from the moment at which the traffic moves."""
 

@@ -19,11 +19,12 @@ from serve.core.errors import (
     RequestError,
     StorageUnavailable,
 )
-from serve.respond.events import event_of
 from serve.respond.kept import request_of
 from serve.respond.leftover import close, has_output, missing_end, turn_again
-from serve.respond.run import Turn, Turns
+from serve.respond.run import Turns
 from serve.respond.runs import Run, check_number, replay
+from serve.respond.turn import Turn
+from serve.respond.wire import event_of
 from serve.state.records import ResponseRecord
 
 log = logging.getLogger("inhouse.respond")

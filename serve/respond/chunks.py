@@ -1,18 +1,22 @@
 """An engine's chat, chunk by chunk, as the events of a response."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import orjson
 
 from serve.core.errors import EngineError
-from serve.core.usage import Usage
 from serve.respond.events import CUT, Answer, item_status
 from serve.respond.items import CustomCall, FunctionCall, Message
+from serve.respond.offer import Offered
+from serve.respond.serveritems import ApprovalRequest, ServerCall
 from serve.stream.answer import JSON, Shape, chat_logprobs
 from serve.stream.chunks import ChunkStream
 from serve.stream.finish import chat_finish
 from serve.stream.sse import DONE
 from serve.stream.toolcalls import CallStream
+
+CallItem = FunctionCall | CustomCall | ServerCall | ApprovalRequest
 
 
 class AnswerChunks(ChunkStream):
@@ -23,20 +27,29 @@ class AnswerChunks(ChunkStream):
     """
 
     def __init__(
-        self, shape: Shape, answer: Answer, custom_tools: AbstractSet[str], *, logprobs: bool
+        self,
+        shape: Shape,
+        answer: Answer,
+        custom_tools: AbstractSet[str],
+        namespaces: Mapping[str, tuple[str, str]],
+        server_tools: Mapping[str, Offered],
+        *,
+        logprobs: bool,
     ) -> None:
         super().__init__(shape)
         answer.rewind()
         answer.model = shape.model
         self._answer = answer
         self._custom_tools = custom_tools
+        self._namespaces = namespaces
+        self._server_tools = server_tools
         self._wants_logprobs = logprobs
         self._blank = ""
         """Whitespace that is no message unless text follows."""
         self._logprobs: list[JSON] = []
         """Of tokens whose text is still to come."""
-        self._calls = CallStream(shape.strict_tools)
-        self._call: tuple[int, FunctionCall | CustomCall] | None = None
+        self._calls = CallStream(shape.strict_tools, server_tools)
+        self._call: tuple[int, CallItem] | None = None
 
     def _event(self, payload: bytes, out: list[bytes]) -> None:
         event = None if payload == DONE else orjson.loads(payload)
@@ -48,9 +61,10 @@ class AnswerChunks(ChunkStream):
                 self._take(choice)
         finally:
             # What came before a failure in the same event is still sent.
-            out.append(self._answer.take())
+            if self.tokens_seen:
+                out.append(self._answer.take())
         if usage := event.get("usage"):
-            self.usage = Usage.of_engine(usage)
+            self.counted = usage
 
     def _done(self) -> bytes:
         super()._done()
@@ -100,23 +114,28 @@ class AnswerChunks(ChunkStream):
             function = delta["function"]
             if "id" in delta:
                 self._blank, self._logprobs = "", []
-                name = function["name"]
-                call = self._answer.call(delta["id"], name, custom=name in self._custom_tools)
-                self._call = (place, call)
+                self._call = (place, self._begin(delta["id"], function["name"]))
             if self._call is None or self._call != (place, self._answer.item):
                 raise EngineError("the model's process mixed the calls of this answer")
             if arguments := function["arguments"]:
                 self._call[1].add(arguments)
 
+    def _begin(self, call_id: str, name: str) -> CallItem:
+        offered = self._server_tools.get(name)
+        if offered is not None:
+            return self._answer.call_server(offered)
+        space, own = self._namespaces.get(name, (None, name))
+        return self._answer.call(call_id, own, space, custom=name in self._custom_tools)
+
     def _finish(self, choice: JSON) -> None:
-        self._end(choice["index"])
+        self._end(choice["index"], str(choice["finish_reason"]))
         reason = chat_finish(
             str(choice["finish_reason"]),
             called=self._calls.called,
             forced=self.shape.forced_tool,
         )
         self._tell_calls(self._calls.finish("length" if reason in CUT else reason))
-        if self._blank and not self._answer.output and self._answer.item is None:
+        if self._blank and not self._answer.spoken and self._answer.item is None:
             self._say_now(self._blank)
         self._answer.reason = reason
         self._answer.close(item_status(reason))

@@ -5,36 +5,20 @@ begun is taken back (`rewind`), for nothing of it has been sent.
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
-
-from serve.core.errors import InvalidRequest, Overloaded, RequestError
+from serve.core.errors import RequestError
 from serve.core.usage import Usage
 from serve.respond.asked import Asked
 from serve.respond.items import CustomCall, FunctionCall, Message, OpenItem, Reasoning, id_of
+from serve.respond.offer import Offered
+from serve.respond.serveritems import ApprovalRequest, ServerCall, show_list
+from serve.respond.wire import end_of, error_of, frame
 
 JSON = dict[str, Any]
 
 CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why a response is incomplete, by the engine's finish reason."""
-
-BEGINNINGS: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
-ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
-CANCELLED: Final = "response_cancelled"
-
-
-def frame(event: JSON) -> bytes:
-    """An event as it is sent."""
-    kind: str = event["type"]
-    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
-
-
-def event_of(sent: bytes) -> JSON:
-    """The event of a frame that `frame` made."""
-    event: JSON = orjson.loads(sent[sent.index(b"\ndata: ") + 7 :])
-    return event
 
 
 class Answer:
@@ -49,6 +33,8 @@ class Answer:
         self.id = response_id
         self.created_s = created_s
         self.model = asked.model
+        self.tier = "default"
+        """The service tier that it is served in."""
         self.usage = Usage()
         self.reason = "stop"
         self.output: list[JSON] = []
@@ -58,7 +44,9 @@ class Answer:
         self._frames: list[bytes] = []
         self._sealed = "reasoning.encrypted_content" in asked.include
         self._base = _base(asked, response_id, created_s)
-        self._mark = (number, 0)
+        self.waiting: list[ServerCall] = []
+        """Calls whose arguments are whole, and that this server has not made yet."""
+        self._mark: tuple[int, int, list[bytes]] = (number, 0, [])
 
     # What has been made so far
 
@@ -72,6 +60,7 @@ class Answer:
         return {
             **self._base,
             "model": self.model,
+            "service_tier": self.tier,
             "status": status,
             "output": list(self.output),
             **fields,
@@ -84,15 +73,21 @@ class Answer:
 
     def begin_call(self) -> None:
         """Another engine call of this response begins; what there is stays."""
-        self._mark = (self.number, len(self.output))
+        self._mark = (self.number, len(self.output), list(self._frames))
+
+    @property
+    def spoken(self) -> list[JSON]:
+        """The items that have ended since the engine call began."""
+        return self.output[self._mark[1] :]
 
     def rewind(self) -> None:
         """Take back what has come since the call began."""
-        self.number, kept = self._mark
+        self.number, kept, frames = self._mark
         self._opened = self.number > 0
         del self.output[kept:]
         self._open = None
-        self._frames.clear()
+        self.waiting.clear()
+        self._frames = list(frames)
 
     # The beginning
 
@@ -132,12 +127,14 @@ class Answer:
             self._open = Reasoning(self._emit, place, self._next_id("rs"), sealed=self._sealed)
         self._open.add(text)
 
-    def call(self, call_id: str, name: str, *, custom: bool) -> FunctionCall | CustomCall:
+    def call(
+        self, call_id: str, name: str, namespace: str | None, *, custom: bool
+    ) -> FunctionCall | CustomCall:
         """Begin a call of a tool."""
         self.close()
         self._begin()
         kind, prefix = (CustomCall, "ctc") if custom else (FunctionCall, "fc")
-        made = kind(self._emit, len(self.output), self._next_id(prefix), call_id, name)
+        made = kind(self._emit, len(self.output), self._next_id(prefix), call_id, name, namespace)
         self._open = made
         return made
 
@@ -146,12 +143,61 @@ class Answer:
         if self._open is not None:
             item, self._open = self._open, None
             self.output.append(item.finish(status))
+            if type(item) is ServerCall and status == "completed":
+                self.waiting.append(item)
+
+    # What this server calls itself
+
+    def show_tools(self, listed: JSON) -> None:
+        """Show what a server offers; `listed` is the item, without its id."""
+        self.close()
+        self._begin()
+        item = {"id": self._next_id("mcpl"), **listed}
+        show_list(self._emit, len(self.output), item)
+        self.output.append(item)
+
+    def call_server(self, tool: Offered) -> ServerCall | ApprovalRequest:
+        """Begin a call of a server's tool, or the question whether it may be made."""
+        self.close()
+        self._begin()
+        place, label, name = len(self.output), tool.label, tool.tool.name
+        made: ServerCall | ApprovalRequest
+        if tool.approval:
+            made = ApprovalRequest(self._emit, place, self._next_id("mcpr"), label, name)
+        else:
+            made = ServerCall(self._emit, place, self._next_id("mcp"), label, name, None)
+        self._open = made
+        return made
+
+    def call_approved(self, request: JSON) -> None:
+        """A call that the client has agreed to; it waits to be made."""
+        self.close()
+        self._begin()
+        place, label, name = len(self.output), request["server_label"], request["name"]
+        made = ServerCall(self._emit, place, self._next_id("mcp"), label, name, request["id"])
+        made.add(request["arguments"])
+        self._open = made
+        self.close()
+
+    def called(
+        self, call: ServerCall, *, output: str | None = None, error: JSON | None = None
+    ) -> None:
+        """What came of a call that waited to be made."""
+        self.waiting.remove(call)
+        done = call.succeed(output or "") if error is None else call.fail(error)
+        self.output[call.place] = done
+
+    def abandon(self) -> None:
+        """Nothing that waits to be made is made any more."""
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            self.output[call.place] = call.abandon()
 
     # The end
 
     def ended(self) -> JSON:
         """The final object of an answer whose engine has come to its end."""
-        if not self.output:
+        if not self.spoken:
             self.say("", [])
             self.close(item_status(self.reason))
         usage = self.usage.responses()
@@ -168,12 +214,14 @@ class Answer:
     def failed(self, error: RequestError) -> JSON:
         """The final object of an answer that went wrong; what there is of it stays in it."""
         self.close("incomplete")
+        self.abandon()
         usage = self.usage.responses() if self.usage != Usage() else None
         return self.object("failed", usage=usage, error=error_of(error))
 
     def cancelled(self) -> JSON:
         """The final object of an answer that nobody wants any more."""
         self.close("incomplete")
+        self.abandon()
         return self.object("cancelled")
 
     def tell_end(self, final: JSON) -> None:
@@ -193,29 +241,6 @@ class Answer:
         event = {"type": kind, "sequence_number": self.number, **fields}
         self.number += 1
         self._frames.append(frame(event))
-
-
-def end_of(final: JSON) -> tuple[str, JSON]:
-    """The type and fields of the event that ends the stream of a response.
-
-    The API has none for a cancelled one.
-    """
-    if final["status"] == "cancelled":
-        words = "The response was cancelled."
-        return "error", {"code": CANCELLED, "message": words, "param": None}
-    return f"response.{final['status']}", {"response": final}
-
-
-def error_of(error: RequestError) -> JSON:
-    """The `error` of a failed response: the API has a few codes for it, and says more in words."""
-    match error:
-        case Overloaded():
-            code = "rate_limit_exceeded"
-        case InvalidRequest():
-            code = "invalid_prompt"
-        case _:
-            code = "server_error"
-    return {"code": code, "message": error.message}
 
 
 def item_status(reason: str) -> str:
@@ -242,8 +267,3 @@ def _base(asked: Asked, response_id: str, created_s: float) -> JSON:
         "previous_response_id": asked.previous_response_id,
         "store": asked.store,
     }
-
-
-def output_of(events: Sequence[JSON]) -> list[JSON]:
-    """The items that had ended in these events of one response."""
-    return [one["item"] for one in events if one["type"] == "response.output_item.done"]

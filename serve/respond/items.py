@@ -111,9 +111,17 @@ class Reasoning(OpenItem):
 class FunctionCall(OpenItem):
     """A call of a function of the client's."""
 
-    def __init__(self, emit: Emit, place: int, item_id: str, call_id: str, name: str) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        place: int,
+        item_id: str,
+        call_id: str,
+        name: str,
+        namespace: str | None = None,
+    ) -> None:
         item = {"id": item_id, "type": "function_call", "status": "in_progress",
-                "call_id": call_id, "name": name, "arguments": ""}  # fmt: skip
+                "call_id": call_id, **_named(name, namespace), "arguments": ""}  # fmt: skip
         super().__init__(emit, place, item)
         self._arguments: list[str] = []
 
@@ -131,9 +139,17 @@ class FunctionCall(OpenItem):
 class CustomCall(OpenItem):
     """A call of a tool whose input is free text."""
 
-    def __init__(self, emit: Emit, place: int, item_id: str, call_id: str, name: str) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        place: int,
+        item_id: str,
+        call_id: str,
+        name: str,
+        namespace: str | None = None,
+    ) -> None:
         item = {"id": item_id, "type": "custom_tool_call", "status": "in_progress",
-                "call_id": call_id, "name": name, "input": ""}  # fmt: skip
+                "call_id": call_id, **_named(name, namespace), "input": ""}  # fmt: skip
         super().__init__(emit, place, item)
         self._input = InputText()
 
@@ -149,6 +165,10 @@ class CustomCall(OpenItem):
     def _send(self, text: str) -> None:
         if text:
             self._say("response.custom_tool_call_input.delta", {"delta": text})
+
+
+def _named(name: str, namespace: str | None) -> JSON:
+    return {"name": name} if namespace is None else {"name": name, "namespace": namespace}
 
 
 def _thought(text: str) -> JSON:

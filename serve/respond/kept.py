@@ -21,6 +21,7 @@ def request_of(asked: Asked, principal: Principal, request_id: str) -> JSON:
     for name in _SETS:
         kept[name] = sorted(kept[name])
     kept["strict_tools"] = dict(asked.strict_tools)
+    kept["namespaces"] = dict(asked.namespaces)
     return {"asked": kept, "key": principal.key, "request_id": request_id}
 
 

@@ -3,10 +3,12 @@
 from typing import Any
 
 from serve.core.errors import RequestError
-from serve.respond.events import BEGINNINGS, ENDS, Answer, end_of, event_of, frame, output_of
+from serve.respond.events import Answer
 from serve.respond.kept import asked_of
 from serve.respond.ports import ResponseStore
-from serve.respond.run import Turn, Turns
+from serve.respond.run import Turns
+from serve.respond.turn import Turn
+from serve.respond.wire import BEGINNINGS, ENDS, end_of, event_of, frame, output_of
 from serve.state.records import Event, ResponseRecord
 
 JSON = dict[str, Any]
@@ -24,6 +26,7 @@ async def turn_again(record: ResponseRecord, sent: list[bytes], turns: Turns) ->
     except (KeyError, TypeError):
         raise RequestError("this response was begun by another version of the server") from None
     answer = Answer(asked, record.id, record.created_s, number=len(sent))
+    principal = turns.pipeline.keys.current(principal)
     return await turns.prepare(asked, principal, request_id, answer=answer)
 
 

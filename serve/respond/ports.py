@@ -1,9 +1,10 @@
-"""What a turn needs of what is kept: the stores of responses and of conversations."""
+"""What a turn needs around it: what is kept, and the tools that this server calls itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from serve.state.records import Event, ResponseRecord
+from serve.toolservers.records import Terms, Tool, ToolCall
 
 JSON = dict[str, Any]
 
@@ -48,3 +49,19 @@ class ConversationStore(Protocol):
 
         Raises NotFound, and InvalidRequest where one of them is there already.
         """
+
+
+class ToolServers(Protocol):
+    """The servers that the site names, by label. Each call is bounded, counted and written down."""
+
+    def terms(self, tenant: str) -> Mapping[str, Terms]:
+        """Those that a tenant may use, and on which terms."""
+
+    async def tools(self, label: str) -> tuple[Tool, ...]:
+        """What a server offers now. Raises ToolFailed."""
+
+    async def call(self, call: ToolCall) -> str:
+        """The result of one call, as text. Raises ToolFailed."""
+
+    def refused(self, call: ToolCall) -> None:
+        """Write down a call that the model asked for and that is not made."""

@@ -12,6 +12,8 @@ from typing import Any, Final
 import orjson
 
 from serve.core.errors import InvalidRequest
+from serve.respond.offer import engine_name
+from serve.respond.outcome import arguments_of, requests_of, result_of
 from serve.respond.sealed import unseal
 
 JSON = dict[str, Any]
@@ -24,11 +26,11 @@ def messages_of(instructions: str | None, items: Sequence[JSON]) -> list[JSON]:
     """Items in the API's full form, in order, as messages of a chat completion.
 
     `instructions` come first, as the system's. Raises InvalidRequest, with the hosted API's
-    words, for a call without its output, an output without its call, and a reference that was
-    not looked up.
+    words, for a call without its output, an output without its call, an approval of nothing,
+    and a reference that was not looked up.
     """
     _check_calls(items)
-    chat = _Chat()
+    chat = _Chat(requests_of(items))
     if instructions:
         chat.add({"role": "system", "content": instructions})
     for item in items:
@@ -45,6 +47,14 @@ def texts_of(messages: Iterable[JSON]) -> list[str]:
     return list(_texts(messages))
 
 
+def images_of(messages: Iterable[JSON]) -> int:
+    """How many images the messages hold."""
+    contents = (message["content"] for message in messages)
+    return sum(
+        part["type"] == "image_url" for parts in contents if type(parts) is list for part in parts
+    )
+
+
 def _texts(messages: Iterable[JSON]) -> Iterator[str]:
     for message in messages:
         content = message["content"]
@@ -52,7 +62,8 @@ def _texts(messages: Iterable[JSON]) -> Iterator[str]:
             yield content
         elif content is not None:
             for part in content:
-                yield part["text"]
+                if part["type"] == "text":
+                    yield part["text"]
         for call in message.get("tool_calls", ()):
             yield call["function"]["name"]
 
@@ -71,9 +82,13 @@ class _Turn:
 
 
 class _Chat:
-    """The messages so far, and the assistant's that may still go on."""
+    """The messages so far, and the assistant's that may still go on.
 
-    def __init__(self) -> None:
+    `requests` are the items that ask for approval, by their ids.
+    """
+
+    def __init__(self, requests: Mapping[str, JSON]) -> None:
+        self.requests = requests
         self._messages: list[JSON] = []
         self._turn: _Turn | None = None
 
@@ -130,13 +145,19 @@ def _message(chat: _Chat, item: JSON) -> None:
 
 
 def _content(parts: Any) -> Any:
-    """One text as a string, several as the parts they were."""
+    """One text as a string, several parts as the parts they were."""
     if type(parts) is str:
         return parts
-    texts = [part["refusal" if part["type"] == "refusal" else "text"] for part in parts]
-    if len(texts) < 2:
-        return texts[0] if texts else ""
-    return [{"type": "text", "text": text} for text in texts]
+    read = [_part(part) for part in parts]
+    if len(read) < 2 and all(part["type"] == "text" for part in read):
+        return read[0]["text"] if read else ""
+    return read
+
+
+def _part(part: JSON) -> JSON:
+    if part["type"] == "input_image":
+        return {"type": "image_url", "image_url": {"url": part["image_url"]}}
+    return {"type": "text", "text": part["refusal" if part["type"] == "refusal" else "text"]}
 
 
 def _reasoning(chat: _Chat, item: JSON) -> None:
@@ -154,12 +175,18 @@ def _thought(item: JSON) -> str:
 
 
 def _function_call(chat: _Chat, item: JSON) -> None:
-    chat.call(item["call_id"], item["name"], item["arguments"])
+    chat.call(item["call_id"], _name(item), item["arguments"])
 
 
 def _custom_call(chat: _Chat, item: JSON) -> None:
     arguments = orjson.dumps({"input": item["input"]}).decode()
-    chat.call(item["call_id"], item["name"], arguments)
+    chat.call(item["call_id"], _name(item), arguments)
+
+
+def _name(item: JSON) -> str:
+    """What the engine calls the tool of a call."""
+    space = item.get("namespace")
+    return engine_name(space, item["name"]) if space is not None else str(item["name"])
 
 
 def _output(chat: _Chat, item: JSON) -> None:
@@ -174,18 +201,23 @@ def _output(chat: _Chat, item: JSON) -> None:
 
 def _server_call(chat: _Chat, item: JSON) -> None:
     """A call that this server made itself: the model's call and the answer it was given."""
-    chat.call(item["id"], item["name"], item["arguments"])
-    chat.add({"role": "tool", "tool_call_id": item["id"], "content": _result(item)})
+    _called(chat, item, result_of(item))
 
 
-def _result(item: JSON) -> str:
-    output: str | None = item.get("output")
-    if output is not None:
-        return output
-    error = item.get("error")
-    if error is None:
-        return ""
-    return f"Error: {error if type(error) is str else orjson.dumps(error).decode()}"
+def _called(chat: _Chat, item: JSON, result: str) -> None:
+    name = engine_name(item["server_label"], item["name"])
+    # Engines read the arguments of earlier calls, and refuse what is no object.
+    arguments = item["arguments"] if arguments_of(item["arguments"]) else "{}"
+    chat.call(item["id"], name, arguments)
+    chat.add({"role": "tool", "tool_call_id": item["id"], "content": result})
+
+
+def _approval(chat: _Chat, item: JSON) -> None:
+    """A call that was refused; one that was agreed to is an item of its own once it is made."""
+    if not item["approve"]:
+        reason = f" The reason: {item['reason']}" if item.get("reason") else ""
+        request = chat.requests[item["approval_request_id"]]
+        _called(chat, request, f"Error: the user did not allow this call.{reason}")
 
 
 def _compaction(chat: _Chat, item: JSON) -> None:
@@ -202,7 +234,8 @@ def _reference(_chat: _Chat, item: JSON) -> None:
 
 
 def _nothing(_chat: _Chat, _item: JSON) -> None:
-    """A list of tools: the engine is given the tools themselves."""
+    """A list of tools: the engine is given the tools themselves. A request for approval: what
+    came of it says more."""
 
 
 _ADDERS: Final[Mapping[str, Callable[[_Chat, JSON], None]]] = {
@@ -214,6 +247,8 @@ _ADDERS: Final[Mapping[str, Callable[[_Chat, JSON], None]]] = {
     "custom_tool_call_output": _output,
     "mcp_call": _server_call,
     "mcp_list_tools": _nothing,
+    "mcp_approval_request": _nothing,
+    "mcp_approval_response": _approval,
     "compaction": _compaction,
     "item_reference": _reference,
 }

@@ -7,55 +7,25 @@ its conversation, before its end is told: who has read the end can go on from th
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from serve.admission.routes import Facts
-from serve.core.call import Call, Principal, Sink
-from serve.core.errors import (
-    ContextLengthExceeded,
-    InvalidRequest,
-    RequestError,
-    StorageUnavailable,
-)
+from serve.core.call import Principal, Sink
+from serve.core.errors import InvalidRequest, RequestError, StorageUnavailable
 from serve.pipeline import Pipeline
 from serve.respond.asked import Asked
-from serve.respond.chunks import AnswerChunks
 from serve.respond.context import fitting, history_of, own_items
 from serve.respond.events import Answer
-from serve.respond.ports import ConversationStore, ResponseStore
-from serve.respond.prompt import messages_of, texts_of
-from serve.served import Served
+from serve.respond.offer import check_servers
+from serve.respond.ports import ConversationStore, ResponseStore, ToolServers
+from serve.respond.prompt import images_of, messages_of, texts_of
+from serve.respond.rounds import Rounds
+from serve.respond.turn import Turn
 from serve.state.records import ResponseRecord
 
 log = logging.getLogger("inhouse.respond")
 
 JSON = dict[str, Any]
-
-ENDPOINT: Final = "responses"
-"""Its name in metrics and in the log."""
-CUTS_MAX: Final = 4
-"""How often an engine may still find a prompt too long that has been cut to fit."""
-LOGPROBS: Final = "message.output_text.logprobs"
-
-
-@dataclass(slots=True)
-class Turn:
-    """A request that may run. `items` are its own, `history` those before them."""
-
-    asked: Asked
-    principal: Principal
-    request_id: str
-    received_s: float
-    served: Served
-    history: tuple[JSON, ...]
-    items: tuple[JSON, ...]
-    messages: list[JSON]
-    dropped: int
-    answer: Answer
-    settling: bool = False
-    """How it ends is known, and is being written down."""
 
 
 class Silent:
@@ -82,8 +52,11 @@ class Turns:
         responses: ResponseStore,
         conversations: ConversationStore,
         ttl_s: Callable[[str], float | None],
+        tools: ToolServers,
     ) -> None:
         self.pipeline = pipeline
+        self.rounds = Rounds(pipeline, tools)
+        self.tools = tools
         self.responses = responses
         self._conversations = conversations
         self._ttl_s = ttl_s
@@ -119,15 +92,19 @@ class Turns:
                 param="model",
                 code="unsupported_model",
             )
+        if asked.server_tools:
+            check_servers(asked, self.tools.terms(tenant), served)
         if counted and not asked.truncate:
             messages, dropped = messages_of(asked.instructions, everything), 0
         else:
             messages, dropped = await fitting(
-                asked, everything, served.guard, config.context_tokens
+                asked, everything, served.guard, served.guard.context_tokens
             )
+        served.check_images(images_of(messages), "input")
         if answer is None:
             answer = Answer(asked, f"resp_{request_id.removeprefix('req_')}", time.time())
         answer.model = served.id
+        answer.tier = self.pipeline.tier(asked.tier, principal)
         if received_s is None:
             received_s = time.monotonic()
         return Turn(
@@ -141,7 +118,7 @@ class Turns:
         Raises RequestError while `sink.started` is false; later errors are its end.
         """
         try:
-            await self._generate(turn, sink)
+            await self.rounds.generate(turn, sink)
             turn.settling = True
             final = turn.answer.ended()
             await self.keep(turn, final)
@@ -213,57 +190,6 @@ class Turns:
         turn.answer.tell_end(final)
         await sink.write(turn.answer.take())
 
-    async def _generate(self, turn: Turn, sink: Sink) -> None:
-        asked, answer = turn.asked, turn.answer
-        chunker = partial(
-            AnswerChunks,
-            answer=answer,
-            custom_tools=asked.custom_tools,
-            logprobs=LOGPROBS in asked.include,
-        )
-        answer.begin_call()
-        for cut in range(CUTS_MAX + 1):
-            try:
-                await self.pipeline.stream(turn.served, _call(turn), sink, chunker)
-                return
-            except ContextLengthExceeded:
-                # Only the engine knows what its template adds.
-                everything = (*turn.history, *turn.items)
-                if cut == CUTS_MAX or not asked.truncate or turn.dropped + 1 >= len(everything):
-                    raise
-                turn.messages, turn.dropped = await fitting(
-                    asked, everything, turn.served.guard,
-                    turn.served.model.config.context_tokens, turn.dropped + 2**cut,
-                )  # fmt: skip
-
-
-def _call(turn: Turn) -> Call:
-    asked, served = turn.asked, turn.served
-    body: JSON = {
-        **asked.engine_body,
-        "model": served.engine_model,
-        "messages": turn.messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if asked.max_output_tokens is not None:
-        body["max_completion_tokens"] = asked.max_output_tokens
-    return Call(
-        request_id=turn.request_id,
-        endpoint=ENDPOINT,
-        path="/v1/chat/completions",
-        principal=turn.principal,
-        model_id=served.id,
-        body=body,
-        choices=1,
-        include_usage=False,
-        received_s=turn.received_s,
-        max_output_tokens=asked.max_output_tokens,
-        forced_tool=asked.forced_tool,
-        strict_tools=asked.strict_tools,
-        asked=asked.model,
-    )
-
 
 def _facts(asked: Asked, items: tuple[JSON, ...]) -> Facts:
     """What rules may ask of a request."""
@@ -271,7 +197,7 @@ def _facts(asked: Asked, items: tuple[JSON, ...]) -> Facts:
     messages = messages_of(asked.instructions, items)
     return Facts(
         prompt_chars=sum(map(len, texts_of(messages))),
-        tools=bool(engine.get("tools")) and engine.get("tool_choice") != "none",
+        tools=bool(engine.get("tools") or asked.server_tools) and asked.choice != "none",
         reasoning_effort=engine.get("reasoning_effort"),
         metadata=asked.echo.get("metadata") or {},
     )

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from serve.core.errors import InvalidRequest
-from serve.respond.run import Turn, Turns
+from serve.respond.run import Turns
+from serve.respond.turn import Turn
 from serve.state.records import Event
 
 

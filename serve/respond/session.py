@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from serve.core.errors import InvalidRequest
 from serve.respond.asked import Asked
-from serve.respond.run import Turn
+from serve.respond.turn import Turn
 
 JSON = dict[str, Any]
 

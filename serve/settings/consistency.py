@@ -8,6 +8,7 @@ from serve.settings.model import GPU_FRACTION_MAX, ServedModel
 from serve.settings.names import Entry, clashes, names_of
 from serve.settings.remote import problem_of
 from serve.settings.routes import Route
+from serve.settings.toolservers import ToolServer, problems_of
 
 _ROUNDING: Final = 1e-9
 
@@ -114,6 +115,30 @@ def _of_engine(index: int, model: ServedModel) -> Iterator[Conflict]:
             yield Conflict(place, f"models[{index}].engine: {url} {problem}")
     if len(set(remote.urls)) != len(remote.urls):
         yield Conflict(place, f"models[{index}].engine names one server twice")
+
+
+def of_tool_servers(
+    servers: Sequence[ToolServer], models: Sequence[ServedModel]
+) -> Iterator[Conflict]:
+    """What is wrong with tool servers in themselves, names that mean two, and models unknown."""
+    names = [name for own in names_of([model.entry for model in models]) for name in own]
+    seen: dict[str, int] = {}
+    for index, server in enumerate(servers):
+        at = f"tool_servers[{index}]"
+        for place, text in problems_of(server):
+            yield Conflict(("tool_servers", index, *place), f"{at}: {text}")
+        first = seen.setdefault(server.name, index)
+        if first != index:
+            yield Conflict(
+                ("tool_servers", index, "name"),
+                f'{at}.name: "{server.name}" already means tool_servers[{first}]; rename one',
+            )
+        for number, name in enumerate(server.models):
+            if name.partition(":")[0] not in names:
+                yield Conflict(
+                    ("tool_servers", index, "models", number),
+                    f'{at}.models: no model "{name}" here; served: {", ".join(sorted(names))}',
+                )
 
 
 def of_routes(routes: Sequence[Route], models: Sequence[ServedModel]) -> Iterator[Conflict]:

@@ -1,98 +1,28 @@
-"""The keys file: who may ask. It holds digests only; a key is shown once, when it is made.
+"""Keys as text: how they are made and digested, and the starter key's file.
 
-One exception, for the first minutes of a new site: the starter key, which lies in clear in a file
-of its own (0600), so that `make serve` can print it at every start and snippets that were pasted
-from it keep working. Delete that file, and the next start makes another one.
+The database holds digests only; a key is shown once, when it is made. One exception, for the first
+minutes of a new site: the starter key, which lies in clear in a file of its own (0600), so that
+`make serve` can print it at every start and snippets that were pasted from it keep working. Delete
+that file, and the next start makes another one.
 """
 
 import contextlib
 import fcntl
 import hashlib
-import hmac
-import json
 import os
 import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
-
-from pydantic import Field
+from typing import Final
 
 from serve.core.errors import SettingsError, SetupError
-from serve.settings.terms import IN_WORDS, Frozen
-from serve.settings.tree import Node, Problem, read, refuse
-from serve.settings.validation import validated
 
-KEYS_MAX: Final = 1000
 LOCK_WAIT_S: Final = 5.0
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_NAME_IN_WORDS: Final = "a name of up to 64 letters, digits and `.`, `_`, `@`, `-`"
 _KEY: Final = re.compile(r"sk-[A-Za-z0-9_-]{43}")
-_HEADER: Final = "# Keys of this site, by their SHA-256. Written by `inhouse keys`.\n"
-
-
-class KeyEntry(Frozen):
-    """One key: what it is called, its digest, and when it was made (UTC)."""
-
-    name: Annotated[
-        str, Field(pattern=f"^{_NAME.pattern}$", json_schema_extra={IN_WORDS: _NAME_IN_WORDS})
-    ]
-    sha256: Annotated[
-        str,
-        Field(
-            pattern=r"^[0-9a-f]{64}$",
-            json_schema_extra={IN_WORDS: "64 hexadecimal digits in lower case"},
-        ),
-    ]
-    created: datetime
-
-
-class KeyFile(Frozen):
-    """The keys of a site, as its keys file lists them."""
-
-    keys: Annotated[tuple[KeyEntry, ...], Field(max_length=KEYS_MAX)] = ()
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """SHA-256 of each key → its name."""
-        return {entry.sha256: entry.name for entry in self.keys}
-
-    def name_of(self, key: str) -> str | None:
-        """Whose key this is; takes as long for a wrong key as for a right one."""
-        digest = digest_of(key)
-        found = None
-        for entry in self.keys:
-            if hmac.compare_digest(entry.sha256, digest):
-                found = entry.name
-        return found
-
-    def with_key(self, name: str, key: str) -> "KeyFile":
-        """One key more; raises SettingsError where the name is taken or unfit."""
-        if not _NAME.fullmatch(name):
-            raise SettingsError(f"{json.dumps(name)} is no name for a key; use {_NAME_IN_WORDS}")
-        if any(entry.name == name for entry in self.keys):
-            raise SettingsError(
-                f"there is a key named {name} already; choose another name, or remove that key "
-                f"first: inhouse keys remove {name}"
-            )
-        if len(self.keys) >= KEYS_MAX:
-            raise SettingsError(f"there are {KEYS_MAX} keys, the most a site may have")
-        now = datetime.now(UTC).replace(microsecond=0)
-        entry = KeyEntry(name=name, sha256=digest_of(key), created=now)
-        return KeyFile(keys=(*self.keys, entry))
-
-    def without(self, name: str) -> "KeyFile":
-        """One key less; raises SettingsError where there is none of this name."""
-        kept = tuple(entry for entry in self.keys if entry.name != name)
-        if len(kept) == len(self.keys):
-            known = ", ".join(entry.name for entry in self.keys) or "none"
-            raise SettingsError(f"there is no key named {name}; the keys: {known}")
-        return KeyFile(keys=kept)
 
 
 def new_key() -> str:
@@ -103,42 +33,6 @@ def new_key() -> str:
 def digest_of(key: str) -> str:
     """What is stored of a key. It has 256 random bits, so no salt or slow hash is needed."""
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def load_keys(path: Path) -> KeyFile:
-    """The keys at `path`; none where there is no such file.
-
-    Raises SettingsError where others may read the file, or where it is wrong.
-    """
-    if not _guarded(path):
-        return KeyFile()
-    problems: list[Problem] = []
-    # No environment: a keys file has no use for variables.
-    node = read(path, {}, problems)
-    keys = validated(KeyFile, node, problems) if node is not None else None
-    problems += _twice(node) if node is not None and keys is not None else []
-    refuse(problems)
-    return keys or KeyFile()
-
-
-def save_keys(path: Path, keys: KeyFile) -> None:
-    """Write the keys file as a whole, 0600: a reader, or a crash, sees the old or the new one."""
-    entries = "".join(f"- {entry.model_dump_json()}\n" for entry in keys.keys)
-    _write(path, _HEADER + (f"keys:\n{entries}" if entries else "keys: []\n"))
-
-
-def add_key(path: Path, name: str) -> str:
-    """Make a key of this name, store its digest, and return it; the only time it is in clear."""
-    key = new_key()
-    with _held(path):
-        save_keys(path, load_keys(path).with_key(name, key))
-    return key
-
-
-def remove_key(path: Path, name: str) -> None:
-    """Forget a key; raises SettingsError where there is none of this name."""
-    with _held(path):
-        save_keys(path, load_keys(path).without(name))
 
 
 def starter_key(path: Path) -> str:
@@ -171,18 +65,6 @@ def _guarded(path: Path) -> bool:
             f"{path}: others may read or write it (mode {mode & 0o777:04o}); run: chmod 600 {path}"
         )
     return True
-
-
-def _twice(node: Node) -> list[Problem]:
-    seen: dict[tuple[str, object], int] = {}
-    problems = []
-    for index, entry in enumerate(node.nearest(("keys",)).elements()):
-        for field in ("name", "sha256"):
-            value = entry.nearest((field,))
-            if seen.setdefault((field, value.value), index) != index:
-                text = f"keys[{index}].{field} is that of an earlier key; remove one of the two"
-                problems.append(Problem(value.file, value.line, text))
-    return problems
 
 
 @contextlib.contextmanager

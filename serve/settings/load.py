@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from serve.core.errors import SettingsError
-from serve.settings.consistency import Conflict, of_door, of_models, of_routes
+from serve.settings.consistency import Conflict, of_door, of_models, of_routes, of_tool_servers
 from serve.settings.model import ModelConfig, ServedModel
+from serve.settings.prices import of_prices
 from serve.settings.site import ModelUse, Site, SiteFile
 from serve.settings.state import SQLITE_PREFIX, State
 from serve.settings.terms import Frozen
@@ -16,7 +17,8 @@ from serve.settings.tree import Node, Place, Problem, decode, raw_of, refuse
 from serve.settings.validation import unknown_key, validated
 
 _UNCHANGED: Final = (
-    "site", "listen", "engine_defaults", "limits", "memory", "routes", "reload", "log",
+    "site", "listen", "auth", "engine_defaults", "limits", "memory", "routes", "reload", "log",
+    "files", "batches", "prices",
 )  # fmt: skip
 
 
@@ -67,14 +69,16 @@ class _Loading:
         refuse(self.problems)
         assert written is not None  # or it had left a problem
         var_dir = _placed(written.var_dir, root, self.env)
-        keys_file = _placed(written.auth.keys_file, var_dir, self.env)
         socket = _placed(written.admin.socket, var_dir, self.env)
         site = Site(
             models=tuple(_resolved(model, root, self.env) for model in models),
             var_dir=var_dir,
-            auth=written.auth.model_copy(update={"keys_file": keys_file}),
             admin=written.admin.model_copy(update={"socket": socket}),
             state=_state(written.state, root, self.env),
+            tool_servers=tuple(
+                _with_paths(one, root, self.env, "folder", "ca_file")
+                for one in written.tool_servers
+            ),
             **{name: getattr(written, name) for name in _UNCHANGED},
         )
         if top is not None and self.check is not None:
@@ -159,6 +163,8 @@ class _Loading:
             conflicts += of_models(models)
             if written is not None:
                 conflicts += of_routes(written.routes, models)
+                conflicts += of_tool_servers(written.tool_servers, models)
+                conflicts += of_prices(written.prices, models)
         self._disagree(top, conflicts)
 
     def _disagree(self, top: Node, conflicts: Iterable[Conflict]) -> None:
@@ -193,16 +199,19 @@ def _state(state: State, root: Path, env: Mapping[str, str]) -> State:
 _Section = TypeVar("_Section", bound=Frozen)
 
 
+def _with_paths(one: _Section, root: Path, env: Mapping[str, str], *names: str) -> _Section:
+    """The same with these paths absolute."""
+    paths = {
+        name: _placed(path, root, env) for name in names if (path := getattr(one, name)) is not None
+    }
+    return one.model_copy(update=paths)
+
+
 def _resolved(model: ServedModel, root: Path, env: Mapping[str, str]) -> ServedModel:
     """The same model with absolute paths."""
 
     def placed(one: _Section, *names: str) -> _Section:
-        paths = {
-            name: _placed(path, root, env)
-            for name in names
-            if (path := getattr(one, name)) is not None
-        }
-        return one.model_copy(update=paths)
+        return _with_paths(one, root, env, *names)
 
     config = placed(model.config, "chat_template", "harmony_vocab", "adapter_dir")
     config = config.model_copy(

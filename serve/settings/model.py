@@ -129,8 +129,16 @@ class ModelConfig(Frozen):
         default=None,
         ge=1,
         le=65_536,
-        description="Sequences that the engine works on at once (`--max-num-seqs`); more wait. "
-        "Without it the hardware profile decides.",
+        description="Sequences that the engine works on at once; more wait. Its `--max-num-seqs` "
+        "is half as many more, 64 at most, for tenants with less than their share. Without it the "
+        "hardware profile decides.",
+    )
+    images: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Images that one request may hold (`--limit-mm-per-prompt`), for models that "
+        "see. 0: the model takes text only.",
     )
     tool_parser: EngineName | None = Field(
         default=None,

@@ -47,7 +47,10 @@ class View:
 
 
 def _below(schema: JSONSchema, key: str) -> Any:
-    return schema.get("properties", {}).get(key) or schema.get("additionalProperties")
+    named = schema.get("properties", {}).get(key)
+    # Keys that must match a pattern: there is one pattern for them all.
+    matching = next(iter(schema.get("patternProperties", {}).values()), None)
+    return named or matching or schema.get("additionalProperties")
 
 
 @cache
@@ -172,6 +175,8 @@ def _rows(
             yield from _rows(of, (*place, key), f"{under}{key}.")
         if "properties" in of.resolved(resolved.get("items", {})):
             yield from _rows(of, (*place, key, 0), f"{under}{key}[].")
+        if "properties" in (of.at((*place, key, "*", 0)) or {}):
+            yield from _rows(of, (*place, key, "*", 0), f"{under}{key}.*[].")
 
 
 def _default(schema: JSONSchema) -> str:

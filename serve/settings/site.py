@@ -6,12 +6,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from serve.settings.batches import Batches, Files
-from serve.settings.consistency import of_door, of_models, of_routes
+from serve.settings.consistency import of_door, of_models, of_routes, of_tool_servers
+from serve.settings.limits import Limits as TenantLimits
 from serve.settings.model import Placement, ServedModel
 from serve.settings.operation import Admin, Memory, Reload
+from serve.settings.prices import Prices, of_prices
 from serve.settings.routes import Route
 from serve.settings.state import State
 from serve.settings.terms import IN_WORDS, Frozen, ModelName, is_loopback
+from serve.settings.toolservers import ToolServer
 
 Host = Annotated[
     str,
@@ -42,11 +45,8 @@ class Auth(Frozen):
 
     mode: Literal["keys", "none"] = Field(
         default="keys",
-        description="`keys`: requests carry a key; `none`: anyone, on a loopback address only.",
-    )
-    keys_file: Path = Field(
-        default=Path("keys.yaml"),
-        description="File of the keys' digests (`inhouse keys add`). Relative to `var_dir`.",
+        description="`keys`: requests carry a key (`inhouse keys add`); `none`: anyone, on a "
+        "loopback address only.",
     )
 
 
@@ -58,7 +58,29 @@ class Limits(Frozen):
         default=256,
         ge=1,
         le=1_000_000,
-        description="Requests in hand per model; more are refused (429).",
+        description="Requests in hand per model, those that wait included; when there are more, "
+        "the tenant with the most for its weight is refused (503).",
+    )
+    queue_tokens: int = Field(
+        default=4_000_000,
+        ge=1,
+        le=10**12,
+        description="The same for the tokens, prompts and likely answers, of those that wait.",
+    )
+    queue_wait_s: float = Field(
+        default=600,
+        gt=0,
+        le=86_400,
+        description="Seconds that a request waits for its turn before it is refused (503).",
+    )
+    order: Literal["fair", "arrival"] = Field(
+        default="fair",
+        description="Who is next where requests wait: tenants in proportion to their weights, or "
+        "whoever came first. Counts from the start of the server.",
+    )
+    each_tenant: TenantLimits = Field(
+        default=TenantLimits(),
+        description="What bounds every tenant that has no limits of its own, field by field.",
     )
     ready_wait_s: float = Field(
         default=120,
@@ -163,11 +185,17 @@ class _Common(Frozen):
         max_length=16,
         description="Names that pick a model by what a request asks; answers say what was chosen.",
     )
+    tool_servers: tuple[ToolServer, ...] = Field(
+        default=(),
+        max_length=64,
+        description="What this server may call for models that answer on `/v1/responses`.",
+    )
     admin: Admin = Field(default=Admin(), description="The operator's own door.")
     reload: Reload = Field(default=Reload(), description="When a changed file is applied.")
     state: State = Field(default=State(), description="What is kept for clients.")
     files: Files = Field(default=Files(), description="Bounds on what clients upload.")
     batches: Batches = Field(default=Batches(), description="How batches are run.")
+    prices: Prices = Field(default=Prices(), description="What tokens cost.")
     log: Log = Field(default=Log(), description="What the server logs.")
     var_dir: Path = Field(
         default=Path("var"),
@@ -208,6 +236,8 @@ class Site(_Common):
             *of_door(self.listen.loopback, self.auth.mode, self.listen.host),
             *of_models(self.models),
             *of_routes(self.routes, self.models),
+            *of_tool_servers(self.tool_servers, self.models),
+            *of_prices(self.prices, self.models),
         ]
         if wrong:
             raise ValueError("; ".join(conflict.text for conflict in wrong))

@@ -4,13 +4,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from serve.core.errors import SettingsError
-from serve.settings.keys import load_keys
 from serve.settings.load import Check, load_site
 from serve.settings.model import ModelConfig, ServedModel
 from serve.settings.names import names_of, pinned
 from serve.settings.routes import Route
 from serve.settings.site import Site
+from serve.settings.toolservers import ToolServer
 
 Describe = Callable[[ModelConfig], Iterable[str]]
 """More lines about a model."""
@@ -26,7 +25,7 @@ def check_site(
     """Lines that say what the site is and what it still lacks.
 
     Raises SettingsError where the file is wrong, or `check` finds what it names to be; missing
-    weights and keys are only said.
+    weights are only said.
     """
     site = load_site(path, env=env, check=check)
     lines = [
@@ -39,7 +38,13 @@ def check_site(
         lines += _model_lines(model, names)
         lines += [f"          {one}" for one in (more(model.config) if more else ())]
     lines += [f"route     {route.name} → {_targets(route)}" for route in site.routes]
+    lines += [f"tools     {one.name} → {_reached(one)}" for one in site.tool_servers]
     return lines
+
+
+def _reached(server: ToolServer) -> str:
+    where = server.urls or (" ".join(server.command),)
+    return ", ".join(dict.fromkeys(where))
 
 
 def weights_missing(config: ModelConfig) -> list[str]:
@@ -105,10 +110,4 @@ def _host(site: Site) -> str:
 def _keys(site: Site) -> str:
     if site.auth.mode == "none":
         return "none needed: only this machine can connect"
-    try:
-        count = len(load_keys(site.auth.keys_file).keys)
-    except SettingsError as error:
-        return error.message
-    if not count:
-        return f"none yet in {site.auth.keys_file}; make one with `inhouse keys add NAME`"
-    return f"{count} in {site.auth.keys_file}"
+    return "needed; `inhouse keys list` shows them"

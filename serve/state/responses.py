@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 
 from serve.core.errors import NotFound
+from serve.state.recent import Recent
 from serve.state.records import JSON, Event, ResponseRecord
 from serve.store.database import Database
 from serve.store.tables import RESPONSE_EVENTS, RESPONSES
@@ -31,20 +32,30 @@ class Responses:
     `wall_s` is the time that expiry is told by.
     """
 
-    def __init__(self, database: Database, wall_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wall_s: Callable[[], float] = time.time,
+        recent: Recent | None = None,
+    ) -> None:
         self._database = database
         self._wall_s = wall_s
+        self._recent = recent or Recent(0)
 
     async def put(self, record: ResponseRecord) -> None:
         """Keep it; one that is there under this id is replaced."""
         values = _columns(record)
 
         def work(connection: Connection) -> None:
-            same = RESPONSES.c.id == record.id
-            if not connection.execute(RESPONSES.update().where(same).values(values)).rowcount:
-                connection.execute(RESPONSES.insert().values(values))
+            # Others are written once, when they have ended.
+            if record.background:
+                same = RESPONSES.update().where(RESPONSES.c.id == record.id)
+                if connection.execute(same.values(values)).rowcount:
+                    return
+            connection.execute(RESPONSES.insert().values(values))
 
         await self._database.write(work)
+        self._recent.remember(record)
 
     async def get(self, tenant: str, response_id: str) -> ResponseRecord:
         """Raises NotFound."""
@@ -64,6 +75,9 @@ class Responses:
         Of each response its input items, then its output. Raises NotFound where it, or one that
         it goes back to, is gone.
         """
+        known = self._recent.chain(tenant, response_id, self._wall_s())
+        if known is not None:
+            return known
         rows = await self._database.read(lambda c: self._chain(c, tenant, response_id))
         if not rows:
             raise not_found(response_id)
@@ -77,6 +91,7 @@ class Responses:
         gone = delete(RESPONSES).where(RESPONSES.c.id == response_id, self._there(tenant))
         if not await self._database.write(lambda c: c.execute(gone).rowcount):
             raise not_found(response_id)
+        self._recent.forget(response_id)
 
     async def append_events(self, response_id: str, events: Sequence[Event]) -> None:
         """Keep what was streamed; nothing is kept of a response that has been deleted."""

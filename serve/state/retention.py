@@ -32,11 +32,17 @@ SWEEP_EVERY_S: Final = 600.0
 
 
 class Retention:
-    """Expired objects cannot be read from their last second on; this frees their room."""
+    """Expired objects cannot be read from their last second on; this frees their room.
 
-    def __init__(self, database: Database, folder: Folder) -> None:
+    `forget` is called when objects have been removed: memories of them are to go too.
+    """
+
+    def __init__(
+        self, database: Database, folder: Folder, forget: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
         self._folder = folder
+        self._forget = forget
 
     async def keep_sweeping(self) -> None:
         """Sweep now and then, until cancelled."""
@@ -86,5 +92,7 @@ class Retention:
             return count, names
 
         count, names = await self._database.write(work)
+        if count:
+            self._forget()
         await self._folder.remove(names)
         return count

@@ -11,9 +11,12 @@ from serve.state.completions import Completions
 from serve.state.conversations import Conversations
 from serve.state.files import Files
 from serve.state.folder import Folder
+from serve.state.quotas import QuotaBook
+from serve.state.recent import Recent
 from serve.state.responses import Responses
 from serve.state.retention import Retention
 from serve.state.uploads import Uploads
+from serve.state.usage import UsageRecords
 from serve.store.address import address_of
 from serve.store.database import Database
 
@@ -29,15 +32,19 @@ class Storage:
     ) -> None:
         self.settings = settings
         self.file_bounds = file_bounds or FileBounds()
-        self._database = Database(address_of(settings.database, var_dir, settings.password_file))
-        self.responses = Responses(self._database)
-        self.conversations = Conversations(self._database, self.ttl_s)
-        self.completions = Completions(self._database, self.ttl_s)
+        self.database = Database(address_of(settings.database, var_dir, settings.password_file))
+        # With a database of its own, nobody else takes away what this process has written.
+        recent = Recent() if self.database.exclusive else Recent(0)
+        self.responses = Responses(self.database, recent=recent)
+        self.conversations = Conversations(self.database, self.ttl_s)
+        self.completions = Completions(self.database, self.ttl_s)
         self.folder = Folder(var_dir / "files")
-        self.files = Files(self._database, self.folder, self.ttl_s, self._tenant_max_bytes)
-        self.uploads = Uploads(self._database, self.folder, self.files)
-        self.batches = Batches(self._database, self.ttl_s)
-        self.retention = Retention(self._database, self.folder)
+        self.files = Files(self.database, self.folder, self.ttl_s, self._tenant_max_bytes)
+        self.uploads = Uploads(self.database, self.folder, self.files)
+        self.batches = Batches(self.database, self.ttl_s)
+        self.usage = UsageRecords(self.database)
+        self.quotas = QuotaBook(self.database)
+        self.retention = Retention(self.database, self.folder, recent.clear)
         self._sweeping: asyncio.Task[None] | None = None
 
     def ttl_s(self, tenant: str) -> float | None:
@@ -49,11 +56,11 @@ class Storage:
 
     async def open(self) -> None:
         """Connect, bring the tables up to date, and begin to sweep. Raises SetupError."""
-        await asyncio.to_thread(self._database.open)
+        await asyncio.to_thread(self.database.open)
         try:
             await self.retention.tidy()
         except StorageUnavailable as error:
-            await asyncio.to_thread(self._database.close)
+            await asyncio.to_thread(self.database.close)
             raise SetupError(f"{self.folder.path}: {error.message}") from error
         self._sweeping = asyncio.create_task(self.retention.keep_sweeping())
 
@@ -62,4 +69,4 @@ class Storage:
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait({self._sweeping})
-        await asyncio.to_thread(self._database.close)
+        await asyncio.to_thread(self.database.close)

@@ -7,6 +7,7 @@ never waits for a disk, and whole: one hop between threads each, however many st
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from serve.store.writer import GroupWriter
 
 log = logging.getLogger("inhouse.store")
 
+A = TypeVar("A")
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
@@ -51,6 +53,11 @@ class Database:
         self._readers: Engine | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._writer: GroupWriter | None = None
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other process writes to it while this one has it open."""
+        return self._sqlite
 
     def open(self) -> None:
         """Connect and bring the tables up to date; blocks.
@@ -96,7 +103,15 @@ class Database:
                 return await self._writer.write(work)
             return await asyncio.shield(self._in_thread(self._write, work))
 
-    async def _in_thread(self, run: Callable[[Work[T]], T], work: Work[T]) -> T:
+    async def sync(self) -> None:
+        """What has been written is on the disk when this returns, even if the power fails then.
+
+        Raises StorageUnavailable.
+        """
+        if self._sqlite:
+            await self._in_thread(_sync, Path(f"{self._url.database}-wal"))
+
+    async def _in_thread(self, run: Callable[[A], T], work: A) -> T:
         if self._pool is None:
             raise StorageUnavailable("the database is not open: this server starts or stops")
         return await asyncio.get_running_loop().run_in_executor(self._pool, run, work)
@@ -149,6 +164,20 @@ def _sqlite_engine(url: URL, *, query_only: bool) -> Engine:
         connection.exec_driver_sql("BEGIN" if query_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _sync(log_file: Path) -> None:
+    """What a checkpoint has moved from the log into the database, it has synced there itself."""
+    try:
+        fd = os.open(log_file, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageUnavailable(f"the database's disk fails: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Brings a database's tables to this version's form, once, at the start."""
 
+import logging
 from typing import Final
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -24,6 +25,7 @@ def migrate(engine: Engine) -> None:
         found = _version(connection)
         if found == HEAD:
             return
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         # Imported where it is needed: most starts find everything as it should be.
         from alembic import command  # noqa: PLC0415 - see above
         from alembic.config import Config  # noqa: PLC0415 - see above

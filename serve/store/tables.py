@@ -185,3 +185,106 @@ BATCH_LINES: Final = Table(
 )
 """Lines of a batch's input file, and where in it they are; `result` is the line of the file of
 results, null while it is still to be run."""
+
+USAGE_RECORDS: Final = Table(
+    "usage_records",
+    METADATA,
+    Column("request_id", ID, primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, nullable=False),
+    Column("received_s", Double, nullable=False),
+    Column("tenant", TENANT, nullable=False),
+    Column("key", String(80), nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("model", String(256), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("tier", String(16), nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("finish", String(64), nullable=False),
+    Column("prompt", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),
+    Column("completion", BigInteger, nullable=False),
+    Column("reasoning", BigInteger, nullable=False),
+    Column("queue_s", Double),
+    Column("ttft_s", Double),
+    Column("duration_s", Double),
+    Column("cost_nano", BigInteger),
+    Index("usage_records_by_day", "day", "tenant"),
+)
+"""One row for each admitted request; `run` tells apart what one request had done in several runs.
+`day` counts from 1970-01-01 in UTC; `cost_nano` is in billionths, null without a price."""
+
+USAGE_TOTALS: Final = Table(
+    "usage_totals",
+    METADATA,
+    Column("tenant", TENANT, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    Index("usage_totals_by_day", "day"),
+)
+"""The sums of those records that budgets are told by: prompts and answers together."""
+
+QUOTA_SLOTS: Final = Table(
+    "quota_slots",
+    METADATA,
+    Column("tenant", TENANT, primary_key=True),
+    Column("scope", String(80), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount", BigInteger, nullable=False),
+    Index("quota_slots_by_slot", "slot"),
+)
+"""What tenants took in five minutes each, for their daily limits. `slot` counts them since 1970, by
+the clock of `quota_clocks`; `scope` is a model, or empty for all of them together."""
+
+TENANTS: Final = Table(
+    "tenants",
+    METADATA,
+    Column("name", TENANT, primary_key=True),
+    Column("created_s", Double, nullable=False),
+    Column("removed_s", Double),
+    Column("limits", Json, nullable=False),
+    Column("settings", Json, nullable=False),
+)
+"""`limits` and `settings` are a tenant's own. One that is removed stays, so that its name is not
+given to another, who would be taken for it."""
+
+API_KEYS: Final = Table(
+    "api_keys",
+    METADATA,
+    Column("id", ID, primary_key=True),
+    Column("tenant", TENANT, ForeignKey("tenants.name"), nullable=False),
+    Column("name", String(80), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("created_s", Double, nullable=False),
+    Column("expires_s", Double),
+    Column("revoked_s", Double),
+    Column("scopes", Json, nullable=False),
+    Index("api_keys_of_tenant", "tenant", "name"),
+)
+
+REVISIONS: Final = Table(
+    "revisions",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""Numbers that grow when what they are named after changes: who keeps a copy looks at them."""
+
+SECRETS: Final = Table(
+    "secrets",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+"""Random bytes, made once for each database."""
+
+QUOTA_CLOCKS: Final = Table(
+    "quota_clocks",
+    METADATA,
+    Column("boot", String(64), primary_key=True),
+    Column("monotonic_s", Double, nullable=False),
+    Column("wall_s", Double, nullable=False),
+)
+"""The time of day when quotas were first counted in one start of a machine."""

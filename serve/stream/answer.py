@@ -25,6 +25,7 @@ class Shape:
     forced_tool: bool = False
     strict_tools: Mapping[str, JSON] = field(default_factory=dict)
     echo: Mapping[str, Any] = field(default_factory=dict)
+    tier: str = "default"
 
 
 def chat_answer(engine: JSON, shape: Shape) -> tuple[JSON, Usage]:
@@ -41,7 +42,7 @@ def chat_answer(engine: JSON, shape: Shape) -> tuple[JSON, Usage]:
         "model": shape.model,
         "choices": choices,
         "usage": usage.openai(),
-        "service_tier": "default",
+        "service_tier": shape.tier,
         "system_fingerprint": shape.fingerprint,
         **shape.echo,
     }

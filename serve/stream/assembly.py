@@ -80,7 +80,7 @@ class AssembledChunks(ChatChunks):
             "model": self.shape.model,
             "choices": [self._whole[index].whole(index) for index in sorted(self._whole)],
             "usage": (self.usage or Usage()).openai(),
-            "service_tier": "default",
+            "service_tier": self.shape.tier,
             "system_fingerprint": self.shape.fingerprint,
             **self.shape.echo,
         }

@@ -26,12 +26,13 @@ class ChunkStream:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.usage: Usage | None = None
+        self.counted: JSON | None = None
+        """What the engine says of the tokens so far."""
         self.finished = False
         self.failure: RequestError | None = None
         self.tokens_seen = False
         """Whether anything a reader would call output has been seen."""
-        self._ended: set[int] = set()
+        self._ended: dict[int, str] = {}
         head = {
             "id": shape.id,
             "object": self.object,
@@ -42,6 +43,16 @@ class ChunkStream:
         }
         self._head = b"data: " + orjson.dumps(head)[:-1] + b',"choices":'
         self._tail = _END_WITHOUT_USAGE if shape.include_usage else _END
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens so far, without the details until the end; None before the first count."""
+        return None if self.counted is None else Usage.of_engine(self.counted)
+
+    @property
+    def finish(self) -> str:
+        """Why the choices ended that have, each reason once."""
+        return ",".join(sorted(set(self._ended.values())))
 
     def feed(self, payloads: list[bytes]) -> bytes:
         """Frames for these payloads.
@@ -72,7 +83,7 @@ class ChunkStream:
         elif "error" in event:
             raise _engine_said(event["error"])
         if usage := event.get("usage"):
-            self.usage = Usage.of_engine(usage)
+            self.counted = usage
 
     def _done(self) -> bytes:
         if len(self._ended) != self.shape.choices:
@@ -83,10 +94,10 @@ class ChunkStream:
         usage = orjson.dumps((self.usage or Usage()).openai())
         return self._head + b'[],"usage":' + usage + _END + DONE_FRAME
 
-    def _end(self, index: int) -> None:
+    def _end(self, index: int, reason: str) -> None:
         if index in self._ended:
             raise EngineError("the model's process ended one choice twice")
-        self._ended.add(index)
+        self._ended[index] = reason
 
     def _extra_head(self) -> JSON:
         return {}
@@ -104,7 +115,7 @@ class ChatChunks(ChunkStream):
         self._calls: dict[int, CallStream] = {}
 
     def _extra_head(self) -> JSON:
-        return {"service_tier": "default"}
+        return {"service_tier": self.shape.tier}
 
     def _choice(self, choice: JSON) -> JSON | None:
         index: int = choice["index"]
@@ -151,7 +162,7 @@ class ChatChunks(ChunkStream):
         return self._calls[index]
 
     def _finish(self, index: int, reason: str, delta: JSON) -> str:
-        self._end(index)
+        self._end(index, reason)
         calls = self._calls.get(index)
         finish = chat_finish(
             reason, called=calls is not None and calls.called, forced=self.shape.forced_tool
@@ -174,7 +185,7 @@ class CompletionChunks(ChunkStream):
         elif reason is None and not choice.get("logprobs"):
             return None
         if reason is not None:
-            self._end(choice["index"])
+            self._end(choice["index"], str(reason))
             reason = completion_finish(str(reason))
         return {
             "index": choice["index"],

@@ -143,7 +143,7 @@ class MessageEvents(ChunkStream):
             super()._event(payload, out)
             return
         if usage := event.get("usage"):
-            self.usage = Usage.of_engine(usage)
+            self.counted = usage
         if not self._started:
             self._started = True
             message = _opened(self.shape, self.usage or Usage())
@@ -162,7 +162,7 @@ class MessageEvents(ChunkStream):
             self.tokens_seen = True
             self._call(self._calls.feed(calls), out)
         if choice.get("finish_reason") is not None:
-            self._end(choice["index"])
+            self._end(choice["index"], str(choice["finish_reason"]))
             self._stop = _Stop.of(choice, called=self._calls.called)
             self._call(self._calls.finish(self._stop.check), out)
             self._close(out)

@@ -1,5 +1,6 @@
 """What an engine says when it does not answer, as an error of ours."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -13,13 +14,16 @@ from serve.core.errors import (
     RequestError,
 )
 
-_PROMPTS: Final = {
+_PROMPTS: Final[Mapping[str, str | None]] = {
     "chat.completions": "messages",
     "completions": "prompt",
     "messages": "messages",
     "messages.count_tokens": "messages",
+    "rerank": "documents",
+    "score": None,
 }
-"""The field that holds the prompt, by endpoint; the others call it `input`."""
+"""The field that holds the prompt, by endpoint, None where it has several names; the others call
+it `input`."""
 
 
 def refusal(call: Call, status: int, body: bytes) -> RequestError:
@@ -31,7 +35,9 @@ def refusal(call: Call, status: int, body: bytes) -> RequestError:
     if status in (400, 422):
         if "context length" in message or "max_model_len" in message:
             return ContextLengthExceeded(message, param=_PROMPTS.get(call.endpoint, "input"))
-        return InvalidRequest(message, code="invalid_value")
+        # Whether vectors can be cut short is the model's own to say.
+        param = "dimensions" if "dimensions" in call.body and "dimensions" in message else None
+        return InvalidRequest(message, param=param, code="invalid_value")
     if status in (429, 503):
         return Overloaded("the model's own queue is full; try again shortly")
     return EngineError(f"the model's process refused this request ({status})")

@@ -1,6 +1,6 @@
 """Tool calls: same ids and arguments streamed and unstreamed, strict ones checked."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import jsonschema
@@ -63,13 +63,15 @@ class CallStream:
     """The tool calls of one streamed choice.
 
     Deltas pass as they come, except a strict tool's, which wait until the call is whole and
-    checked: what has been sent cannot be taken back.
+    checked: what has been sent cannot be taken back. `unchecked` are tools whose arguments
+    whoever makes the call looks at.
     """
 
-    __slots__ = ("_arguments", "_held", "_names", "_strict")
+    __slots__ = ("_arguments", "_held", "_names", "_strict", "_unchecked")
 
-    def __init__(self, strict: Mapping[str, JSON]) -> None:
+    def __init__(self, strict: Mapping[str, JSON], unchecked: Container[str] = frozenset()) -> None:
         self._strict = strict
+        self._unchecked = unchecked
         self._names: dict[int, str] = {}
         self._arguments: dict[int, list[str]] = {}
         self._held: dict[int, JSON] = {}
@@ -113,7 +115,7 @@ class CallStream:
         """
         if reason != "length":
             for index, name in self._names.items():
-                if index not in self._held:
+                if index not in self._held and name not in self._unchecked:
                     check_arguments(name, "".join(self._arguments[index]), {})
         return self._finish_held(check=reason != "length")
 

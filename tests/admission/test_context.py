@@ -48,7 +48,7 @@ async def test_counting_stops_soon_after_the_bound(
 ) -> None:
     monkeypatch.setattr(context, "PIECE_CHARS", 50)
     guard = ContextGuard(100, tokenizer_file)
-    counted = guard._count_past(["word " * 10_000], 100)
+    counted = guard.count_past(["word " * 10_000], 100)
     assert 100 < counted < 130
 
 
@@ -57,3 +57,13 @@ def test_token_prompts(tmp_path: Path) -> None:
     guard.check_tokens(99, None, "messages")
     with pytest.raises(ContextLengthExceeded):
         guard.check_tokens(100, None, "messages")
+
+
+async def test_what_generates_nothing_may_fill_the_context(tokenizer_file: Path) -> None:
+    guard = ContextGuard(100, tokenizer_file)
+    await guard.check(["word " * 100], 0, "input")
+    guard.check_tokens(100, 0, "input")
+    with pytest.raises(ContextLengthExceeded):
+        await guard.check(["word " * 101], 0, "input")
+    with pytest.raises(ContextLengthExceeded):
+        guard.check_tokens(101, 0, "input")

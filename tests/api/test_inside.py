@@ -1,7 +1,6 @@
 """Requests that the server makes of itself."""
 
 import asyncio
-import hashlib
 from typing import Any
 
 import pytest
@@ -10,9 +9,12 @@ from starlette.types import Receive, Scope, Send
 from serve.admission.authenticate import Authenticator
 from serve.api.inside import Inside
 from serve.core.call import BACKGROUND, Principal
+from serve.core.roster import Key, Roster
+from serve.settings.keys import digest_of
 
 WHO = Principal("one")
-AUTHENTICATOR = Authenticator({hashlib.sha256(b"sk").hexdigest(): WHO.key})
+KEY = Key("key_1", WHO.tenant, WHO.key, digest_of("sk"), created_s=0.0)
+AUTHENTICATOR = Authenticator(Roster(1, keys=(KEY,)))
 
 
 def inside(app: Any) -> Inside:
@@ -53,7 +55,7 @@ async def test_a_withdrawn_key_asks_nothing() -> None:
 
     answer = await inside(app)("/v1/x", {}, Principal("gone"))
     assert answer.status == 401
-    assert "known no more" in answer.body["error"]["message"]
+    assert "good no more" in answer.body["error"]["message"]
 
 
 async def test_a_cancel_reaches_the_request() -> None:

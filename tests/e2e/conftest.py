@@ -1,5 +1,6 @@
 """One gateway over a real vLLM engine on the CPU, for all end-to-end tests."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ root: {root}
 model_files: {root}/configs/models
 var_dir: {var_dir}
 limits: {{ready_wait_s: 300}}
+tool_servers:
+  - name: desk
+    kind: mcp
+    command: [{python}, -m, tests.mcp_server, stdio]
+    folder: {root}
 models:
   - use: smollm2-135m
     snapshot: 2026-11-01
@@ -30,7 +36,7 @@ models:
 
 def write_site(directory: Path, text: str = SITE) -> Path:
     path = directory / "site.yaml"
-    path.write_text(text.format(root=ROOT, var_dir=directory))
+    path.write_text(text.format(root=ROOT, var_dir=directory, python=sys.executable))
     return path
 
 

@@ -198,3 +198,14 @@ def test_a_killed_engine_answers_again_without_touching_the_gateway(
     assert "Paris" in (answer.choices[0].message.content or "")
     assert real.process.poll() is None
     assert real.engine_pids() != [engine]
+
+
+def test_the_engine_takes_the_priority_of_a_tier(sdk: openai.OpenAI) -> None:
+    for tier in ("flex", "priority"):
+        options: Any = {"service_tier": tier}
+        answer = sdk.chat.completions.create(
+            model=MODEL, messages=PARIS, max_completion_tokens=2, **options
+        )
+        assert answer.service_tier == tier
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == 2

@@ -128,7 +128,11 @@ def test_gpus(h100: Hardware, h100_x8: Hardware, model: Models) -> None:
         "CUDA_VISIBLE_DEVICES": "0",
         "--dtype": "auto",
         "--gpu-memory-utilization": "0.92",
+        "--max-num-seqs": "1024",
     }
+    small = replace(h100, gpus=(Gpu("NVIDIA L4", 23 * GIB, (8, 9)),))
+    assert choose(small, model(), SMALL).args["max-num-seqs"] == 256
+    assert "max-num-seqs" not in choose(h100, model(task="embed"), SMALL).args
     four = choose(h100_x8, model(parallel={"tensor": 4}, devices=[4, 5, 6, 7]), LARGE)
     assert four.env["CUDA_VISIBLE_DEVICES"] == "4,5,6,7"
 

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from serve.core.errors import EngineError, EngineUnavailable, SettingsError
+from serve.engines import remote as remote_engine
 from serve.engines.client import VANISHED_S, EngineClient
 from serve.engines.connection import ConnectionLost
 from serve.engines.remote import Pace, RemoteEngine, key_of, origin_of, tls_of
@@ -124,6 +125,31 @@ async def test_the_model_has_the_name_that_the_server_gives_it(elsewhere: Elsewh
     async with watched(other.url, model="theirs") as engine:
         assert await answers(engine) == "w0 w1 w2 w3"
     await gone(other)
+
+
+async def cached(engine: RemoteEngine, salt: str) -> int:
+    """Tokens of a prompt that the server had computed before, under this salt."""
+    claim = await engine.claim(CALL, 5)
+    status, answer = await ask(claim.client, "word " * 100, cache_salt=salt)
+    claim.release()
+    assert status == 200
+    return int(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+
+async def test_vllm_is_sent_the_salt_of_a_tenant(elsewhere: Elsewhere) -> None:
+    async with watched(elsewhere.url) as engine:
+        assert await cached(engine, "a") == 0
+        assert await cached(engine, "a") > 0
+        assert await cached(engine, "b") == 0
+
+
+async def test_another_server_is_sent_no_field_that_it_may_not_know(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_engine, "VLLM", "somebody else")
+    async with watched(elsewhere.url) as engine:
+        assert await cached(engine, "a") == 0
+        assert await cached(engine, "b") > 0, "all are one to it"
 
 
 async def test_a_name_that_it_does_not_know_is_a_refusal(elsewhere: Elsewhere) -> None:

@@ -344,7 +344,7 @@ def test_a_failure_before_the_first_token_is_a_status(sdk: anthropic.Anthropic) 
     [
         ({"messages": [{"role": "user", "content": [
             {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}]}]},
-         "messages[0].content[0].type"),
+         "messages[0].content[0].source.type"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"mcp_servers": [{"type": "url", "url": "https://example.com", "name": "x"}]},
          "mcp_servers"),

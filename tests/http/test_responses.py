@@ -129,6 +129,29 @@ def test_the_sdks_own_stream(sdk: openai.OpenAI) -> None:
     assert kinds[-1] == "response.completed"
 
 
+def test_tools_in_a_namespace(gateway: Gateway) -> None:
+    space = {"type": "namespace", "name": "sky", "description": "The sky.", "tools": [WEATHER]}
+    asked: dict[str, Any] = {"tools": [space], "client_metadata": {"turn_id": "t"}}
+    text = 'fake:call=sky__weather fake:arguments={"city":"Bern"}'
+    whole = create(gateway, text, **asked)
+    streamed = final_of(stream(gateway, text, **asked))
+    for response in (whole, streamed):
+        (call,) = response["output"]
+        assert (call["type"], call["namespace"], call["name"]) == (
+            "function_call", "sky", "weather",
+        )  # fmt: skip
+        (shown,) = response["tools"]
+        assert (shown["type"], shown["name"]) == ("namespace", "sky")
+        assert "client_metadata" not in response
+    said = {"type": "message", "role": "user", "content": text}
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": "fake:call=no"}
+    # The model is shown its own call under the name it called.
+    again = create(gateway, [said, call, output], store=False, **asked)
+    assert again["output"][0]["type"] == "message"
+    more = create(gateway, [output], previous_response_id=streamed["id"], **asked)
+    assert more["usage"]["input_tokens"] == again["usage"]["input_tokens"]
+
+
 def test_tools_there_and_back(gateway: Gateway) -> None:
     text = 'fake:call=weather fake:arguments={"city":"Bern"}'
     events = stream(gateway, text, tools=[WEATHER])

@@ -1,12 +1,13 @@
 """Turns over a pipeline that answers from a script, and stores in memory."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import orjson
 
+from serve.admission.authenticate import Authenticator
 from serve.admission.context import ContextGuard
 from serve.admission.gate import Gate
 from serve.core.call import Call, Principal, Sink
@@ -17,6 +18,7 @@ from serve.respond.run import Turns
 from serve.served import Served
 from serve.stream.answer import Shape
 from serve.stream.chunks import ChunkStream
+from serve.toolservers.records import Terms, Tool, ToolCall, protocol_error
 from tests.respond.memory import MemoryConversations, MemoryResponses
 
 JSON = dict[str, Any]
@@ -86,12 +88,14 @@ class ScriptedPipeline:
         self.scripts = list(scripts)
         self.calls: list[Call] = []
         self.gate = Gate(100)
+        self.keys = Authenticator(required=False)
         config = SimpleNamespace(task="generate", context_tokens=1000)
         self.served = cast(
             Served,
             SimpleNamespace(
                 id="m-1", engine_model="m", model=SimpleNamespace(config=config),
                 guard=ContextGuard(1000, None), headers=(),
+                check_images=lambda *_: None,
             ),
         )  # fmt: skip
 
@@ -101,6 +105,10 @@ class ScriptedPipeline:
         if name != "m":
             raise ModelNotFound(f"no {name}", param="model")
         return self.served
+
+    def tier(self, asked: str | None, principal: Principal) -> str:
+        del principal
+        return asked or "default"
 
     async def stream(
         self, served: Served, call: Call, sink: Sink, chunker: Callable[[Shape], ChunkStream]
@@ -128,6 +136,36 @@ def shape_of(call: Call, model: str = "m-1") -> Shape:
     )
 
 
+class ScriptedTools:
+    """Servers whose tools are functions of a test; what they raise is how their calls fail."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, dict[str, Callable[..., Awaitable[str]]]] = {}
+        self.on: dict[str, Terms] = {}
+        self.gone: set[str] = set()
+        self.calls: list[ToolCall] = []
+        self.not_made: list[ToolCall] = []
+
+    def terms(self, tenant: str) -> Mapping[str, Terms]:
+        del tenant
+        return {label: self.on.get(label, Terms()) for label in self.servers}
+
+    async def tools(self, label: str) -> tuple[Tool, ...]:
+        if label in self.gone:
+            raise protocol_error("unreachable", -32000, f"'{label}' cannot be reached")
+        return tuple(
+            Tool(name, f"does {name}", {"type": "object"}, {"readOnlyHint": name.startswith("get")})
+            for name in self.servers[label]
+        )
+
+    async def call(self, call: ToolCall) -> str:
+        self.calls.append(call)
+        return await self.servers[call.server][call.tool](**call.arguments)
+
+    def refused(self, call: ToolCall) -> None:
+        self.not_made.append(call)
+
+
 class Rig:
     """All of it together; `scripts` are what the engine says."""
 
@@ -135,12 +173,13 @@ class Rig:
         self.pipeline = ScriptedPipeline(*scripts)
         self.responses = MemoryResponses()
         self.conversations = MemoryConversations()
+        self.tools = ScriptedTools()
         self.turns = self.again()
 
     def again(self) -> Turns:
         """Turns of another process over what is kept."""
         pipeline = cast(Pipeline, self.pipeline)
-        return Turns(pipeline, self.responses, self.conversations, lambda _: 60.0)
+        return Turns(pipeline, self.responses, self.conversations, lambda _: 60.0, self.tools)
 
 
 class Collected:

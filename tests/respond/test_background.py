@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from serve.admission.authenticate import Authenticator
 from serve.core.errors import (
     Draining,
     EngineError,
@@ -14,6 +15,7 @@ from serve.core.errors import (
     Overloaded,
     StorageUnavailable,
 )
+from serve.core.roster import Roster
 from serve.respond import background as module
 from serve.respond.background import Background
 from serve.respond.runs import Run
@@ -261,6 +263,16 @@ async def test_one_that_cannot_be_run_any_more_ends_failed() -> None:
         rig.responses.records[response_id] = replace(record, request=request)
         await Background(rig.again()).resume()
         assert body_of(rig, response_id)["status"] == "failed"
+
+
+async def test_one_whose_key_was_revoked_meanwhile_ends_failed() -> None:
+    rig = Rig([asyncio.Event()])
+    response_id = await ended_in_the_middle(rig)
+    turns = rig.again()
+    turns.pipeline.keys = Authenticator(Roster(1))
+    await Background(turns).resume()
+    assert body_of(rig, response_id)["status"] == "failed"
+    assert "good no more" in body_of(rig, response_id)["error"]["message"]
 
 
 async def test_draining_leaves_what_nobody_has_seen_to_the_next_process() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -33,7 +33,7 @@ class Session:
         wanted = "message.output_text.logprobs" in self.asked.include
         return AnswerChunks(
             Shape("x", "m-1", "fp", 1, 1, **shape), self.answer, self.asked.custom_tools,
-            logprobs=wanted,
+            self.asked.namespaces, {}, logprobs=wanted,
         )  # fmt: skip
 
     def feed(self, chunks: AnswerChunks, *payloads: bytes) -> None:
@@ -120,6 +120,7 @@ ARGUMENTS = st.dictionaries(st.text(max_size=5), st.text(max_size=10), max_size=
     st.lists(st.tuples(st.sampled_from(["f", "strict", "run"]), ARGUMENTS), max_size=3), CUTS,
     st.sampled_from(["stop", "length"]),
 )  # fmt: skip
+@settings(deadline=None)
 def test_streamed_is_the_final_object(
     thought: str, text: str, calls: list[tuple[str, JSON]], cuts: list[int], finish: str
 ) -> None:
@@ -140,6 +141,16 @@ def test_streamed_is_the_final_object(
         assert text in [text_of(item) for item in output if item["type"] == "message"]
     statuses = {item["status"] for item in output}
     assert statuses <= ({"completed"} if finish == "stop" else {"completed", "incomplete"})
+
+
+def test_calls_have_their_namespace_and_their_name_apart() -> None:
+    spaces = {"sky__look": ("sky", "look"), "sky__note": ("sky", "note")}
+    session = Session(custom_tools=frozenset({"sky__note"}), namespaces=spaces)
+    payloads = [call_chunk(0, "", "sky__look"), call_chunk(0, "{}")]
+    payloads += [call_chunk(1, "", "sky__note"), call_chunk(1, '{"input":"x"}')]
+    session.call(*payloads, chunk("tool_calls"))
+    found = [(one["type"], one["namespace"], one["name"]) for one in output_of(session.end())]
+    assert found == [("function_call", "sky", "look"), ("custom_tool_call", "sky", "note")]
 
 
 def test_nothing_is_sent_before_there_is_output() -> None:

@@ -148,6 +148,11 @@ def test_several_parts_stay_parts() -> None:
         ({"output": "found", "error": None}, "found"),
         ({"output": None, "error": "gone"}, "Error: gone"),
         ({"output": None, "error": {"code": 1}}, 'Error: {"code":1}'),
+        ({"output": None, "error": {"code": 1, "message": "no"}}, "Error: no"),
+        (
+            {"output": None, "error": {"content": [{"type": "text", "text": "sorry"}]}},
+            "Error: sorry",
+        ),
         ({"output": None, "error": None}, ""),
     ],
 )
@@ -160,7 +165,7 @@ def test_a_call_of_this_servers_is_a_call_and_its_answer(fields: JSON, expected:
             "role": "assistant",
             "content": None,
             "reasoning": "hm",
-            "tool_calls": [called("mcp_1")],
+            "tool_calls": [called("mcp_1", "s__f")],
         },
         tool("mcp_1", expected),
     ]

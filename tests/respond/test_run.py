@@ -14,7 +14,8 @@ from serve.core.errors import (
     StorageUnavailable,
 )
 from serve.respond.asked import Asked
-from serve.respond.run import Silent, Turn
+from serve.respond.run import Silent
+from serve.respond.turn import Turn
 from tests.respond.rig import (
     JSON,
     RESPONSE_HEX,

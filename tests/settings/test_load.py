@@ -37,7 +37,6 @@ models:
     assert model.config.engine_args == {"max-num-batched-tokens": 2048, "enforce-eager": True}
     assert model.config.source.path == sites.folder / "models/small"
     assert site.var_dir == sites.folder / "data"
-    assert site.auth.keys_file == sites.folder / "data/keys.yaml"
 
 
 def test_the_working_directory_does_not_matter(sites, monkeypatch, tmp_path_factory) -> None:
@@ -57,7 +56,7 @@ def test_without_root_paths_start_beside_the_file(sites) -> None:
 def test_absolute_paths_home_and_variables(sites) -> None:
     sites.model("small", "name: small\nsource: {path: ~/w}\ncontext_tokens: ${TOKENS}\n")
     site = sites.load(
-        "site: lab\nvar_dir: ${VAR}\nauth: {keys_file: /etc/k.yaml}\nmodels: [{use: small}]\n",
+        "site: lab\nvar_dir: ${VAR}\nmodels: [{use: small}]\n",
         HOME="/home/op",
         VAR="/var/lib/inhouse",
         TOKENS="512",
@@ -65,7 +64,6 @@ def test_absolute_paths_home_and_variables(sites) -> None:
     assert site.models[0].config.source.path == Path("/home/op/w")
     assert site.models[0].config.context_tokens == 512
     assert site.var_dir == Path("/var/lib/inhouse")
-    assert site.auth.keys_file == Path("/etc/k.yaml")
 
 
 def test_model_files_may_lie_elsewhere(sites) -> None:

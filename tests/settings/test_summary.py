@@ -4,7 +4,6 @@ import pytest
 
 from serve.core.errors import SettingsError
 from serve.settings.consistency import Conflict
-from serve.settings.keys import add_key
 from serve.settings.summary import check_site
 
 
@@ -16,14 +15,13 @@ def weights(folder: Path) -> Path:
 
 
 def test_a_site_with_everything(sites) -> None:
-    site = sites.load()
+    sites.load()
     place = weights(sites.folder / "models" / "small")
-    add_key(site.auth.keys_file, "alice")
     assert check_site(sites.file, env={}) == [
         f"{sites.file}: valid",
         "site      lab",
         "listen    http://127.0.0.1:8000",
-        f"keys      1 in {sites.folder}/var/keys.yaml",
+        "keys      needed; `inhouse keys list` shows them",
         "model     small",
         "          generate, 4096 tokens of context, loaded at startup",
         f"          weights found in {place} (no digest given)",
@@ -45,7 +43,6 @@ def test_what_is_missing_is_named_with_its_path(sites) -> None:
     assert f"missing: no chat template {sites.folder}/t.jinja" in text
     assert f"missing: no {sites.folder}/vocab/o200k_base.tiktoken" in text
     assert f"missing: {sites.folder}/models/half is no model" in text
-    assert "keys      none yet in " in text
 
 
 def test_the_door_and_keys_of_a_site_without_keys(sites) -> None:
@@ -53,13 +50,6 @@ def test_the_door_and_keys_of_a_site_without_keys(sites) -> None:
     lines = check_site(sites.file, env={})
     assert "listen    http://[::1]:8000" in lines
     assert "keys      none needed: only this machine can connect" in lines
-
-
-def test_a_keys_file_that_is_wrong_is_said(sites) -> None:
-    site = sites.load()
-    add_key(site.auth.keys_file, "alice")
-    site.auth.keys_file.chmod(0o644)
-    assert any("chmod 600" in line for line in check_site(sites.file, env={}))
 
 
 def test_a_wrong_file_is_refused(sites) -> None:

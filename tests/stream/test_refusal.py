@@ -1,5 +1,7 @@
 """An engine's refusal becomes the client's business only where it is about its request."""
 
+from dataclasses import replace
+
 import pytest
 
 from serve.core.call import Call, Principal
@@ -16,9 +18,16 @@ def call(endpoint: str = "chat.completions") -> Call:
 
 @pytest.mark.parametrize(
     ("endpoint", "field"),
-    [("chat.completions", "messages"), ("completions", "prompt"), ("responses", "input")],
+    [
+        ("chat.completions", "messages"),
+        ("completions", "prompt"),
+        ("responses", "input"),
+        ("embeddings", "input"),
+        ("rerank", "documents"),
+        ("score", None),
+    ],
 )
-def test_too_long_a_context_names_the_field(endpoint: str, field: str) -> None:
+def test_too_long_a_context_names_the_field(endpoint: str, field: str | None) -> None:
     error = refusal(call(endpoint), 400, b'{"error": {"message": "maximum context length is 8"}}')
     assert isinstance(error, ContextLengthExceeded)
     assert (error.param, error.message) == (field, "maximum context length is 8")
@@ -28,6 +37,13 @@ def test_what_is_wrong_with_a_request_is_told() -> None:
     error = refusal(call(), 422, b'{"error": {"message": "no such thing"}}')
     assert isinstance(error, InvalidRequest)
     assert error.message == "no such thing"
+
+
+def test_a_refusal_of_dimensions_names_them() -> None:
+    body = b'{"error": {"message": "dimensions must be unset (received dimensions=64)."}}'
+    asked = replace(call("embeddings"), body={"input": "a", "dimensions": 64})
+    assert refusal(asked, 400, body).param == "dimensions"
+    assert refusal(call("embeddings"), 400, body).param is None
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"error": null}', b"[]"])

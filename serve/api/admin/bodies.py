@@ -13,17 +13,19 @@ BODY_MAX_BYTES = 64 * 1024
 WAIT_MAX_S = 600
 
 
-class _Body(BaseModel):
+class StrictBody(BaseModel):
+    """Base of all: nothing is turned into what it is not, unknown fields are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class OrderBody(_Body):
+class OrderBody(StrictBody):
     """Of an order on one model; `wait_s`: how long the answer may wait for the order's end."""
 
     wait_s: Annotated[float, Field(ge=0, le=WAIT_MAX_S)] = 0.0
 
 
-class SiteBody(_Body):
+class SiteBody(StrictBody):
     """Of a plan or an apply: the site file, as the server finds it."""
 
     site_file: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -39,7 +41,7 @@ class SiteBody(_Body):
         return path
 
 
-Body = TypeVar("Body", bound=_Body)
+Body = TypeVar("Body", bound=StrictBody)
 
 
 async def body_of(request: Request, kind: type[Body]) -> Body:
@@ -57,7 +59,7 @@ async def body_of(request: Request, kind: type[Body]) -> Body:
         raise _refusal(error, kind) from None
 
 
-def _refusal(error: ValidationError, kind: type[_Body]) -> InvalidRequest:
+def _refusal(error: ValidationError, kind: type[StrictBody]) -> InvalidRequest:
     first = error.errors(include_url=False, include_context=False)[0]
     param = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

@@ -15,6 +15,7 @@ from serve.api.admin.bodies import OrderBody, body_of
 from serve.api.admin.orders import KINDS, Kind, Orders
 from serve.api.admin.ports import Adapters, Keeper, Releases
 from serve.api.admin.report import Reporter
+from serve.api.admin.tenancy import Tenancy
 from serve.batch.office import Office
 from serve.core.call import Principal
 from serve.core.clock import Clock
@@ -36,6 +37,7 @@ class Desk:
         releases: Releases | None,
         clock: Clock,
         office: Office | None = None,
+        tenancy: Tenancy | None = None,
     ) -> None:
         self._orders = Orders(keeper, clock)
         self._releases = releases
@@ -50,6 +52,8 @@ class Desk:
         self.app.include_router(adapters_of.router(pipeline, adapters, self._refuse_while_applying))
         if office is not None:
             self.app.include_router(batches_of.router(office))
+        for one in tenancy.routers if tenancy is not None else ():
+            self.app.include_router(one)
         self.app.include_router(release.router(releases, self._refuse_while_ordered))
 
     async def close(self) -> None:

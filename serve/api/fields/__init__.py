@@ -1,4 +1,4 @@
-"""What every field of a generating request does, in one table per endpoint.
+"""What every field of a request does, in one table per endpoint.
 
 The same rows are enforced on each request, written out as docs/api-fields.md, and walked through
 by the tests. Plain checks on the dicts that orjson makes: a typical request costs some
@@ -18,6 +18,7 @@ from serve.api.fields.conversations import (
     CONVERSATION_UPDATE,
 )
 from serve.api.fields.docs import render_markdown
+from serve.api.fields.embeddings import EMBEDDING, check_embedding
 from serve.api.fields.files import FILE, UPLOAD, UPLOAD_COMPLETE, UPLOAD_PART
 from serve.api.fields.metadata import CHAT_UPDATE
 from serve.api.fields.responses import (
@@ -28,6 +29,8 @@ from serve.api.fields.responses import (
     check_input_tokens,
     check_response,
 )
+from serve.api.fields.scores import RERANK, SCORE, check_rerank, check_score
+from serve.api.fields.tokens import DETOKENIZE, TOKENIZE, check_detokenize, check_tokenize
 
 TABLES = (
     CHAT,
@@ -46,6 +49,11 @@ TABLES = (
     UPLOAD_PART,
     UPLOAD_COMPLETE,
     BATCH,
+    EMBEDDING,
+    RERANK,
+    SCORE,
+    TOKENIZE,
+    DETOKENIZE,
 )
 
 
@@ -65,11 +73,16 @@ __all__ = [
     "CONVERSATION_ITEMS",
     "CONVERSATION_UPDATE",
     "COUNT_TOKENS",
+    "DETOKENIZE",
+    "EMBEDDING",
     "FILE",
     "INPUT_TOKENS",
     "MESSAGES",
+    "RERANK",
     "RESPONSE",
+    "SCORE",
     "TABLES",
+    "TOKENIZE",
     "UPLOAD",
     "UPLOAD_COMPLETE",
     "UPLOAD_PART",
@@ -77,8 +90,13 @@ __all__ = [
     "check_chat",
     "check_compact",
     "check_completion",
+    "check_detokenize",
+    "check_embedding",
     "check_input_tokens",
+    "check_rerank",
     "check_response",
+    "check_score",
+    "check_tokenize",
     "render_markdown",
     "texts",
 ]

@@ -27,6 +27,7 @@ def read_window(value: Any, param: str) -> tuple[str, int]:
     return text, seconds
 
 
+_WINDOW: Final = {"type": "string", "pattern": "^[1-9][0-9]{0,5}[mhd]$"}
 BATCH: Final = Table(
     "/v1/batches",
     ("input_file_id", "endpoint", "completion_window"),
@@ -44,7 +45,11 @@ BATCH: Final = Table(
         ),
         honoured(
             "completion_window",
-            Check("`24h`, or another number of minutes, hours or days: `30m`, `2d`", read_window),
+            Check(
+                "`24h`, or another number of minutes, hours or days: `30m`, `2d`",
+                read_window,
+                _WINDOW,
+            ),
             "Up to `7d`. What has not been run by then is in the file of errors.",
         ),
         honoured("metadata", METADATA, "Kept with the batch."),

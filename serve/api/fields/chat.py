@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from serve.api.fields import chatshapes as shapes
 from serve.api.fields import checks, faults
 from serve.api.fields.checked import Checked
 from serve.api.fields.fate import Check, Origin, Table, accepted, forwarded, honoured, refused
@@ -9,6 +10,7 @@ from serve.api.fields.messages import MESSAGES_MAX, Conversation, read_messages
 from serve.api.fields.metadata import METADATA
 from serve.api.fields.shared import (
     RESPONSE_FORMAT,
+    SERVICE_TIER,
     SHARED,
     check_sampling,
     choices,
@@ -52,7 +54,7 @@ CHAT: Final = Table(
     (
         honoured(
             "messages",
-            Check(f"array of 1 to {MESSAGES_MAX:,} messages", read_messages),
+            Check(f"array of 1 to {MESSAGES_MAX:,} messages", read_messages, shapes.MESSAGES),
             "Roles `developer`, `system`, `user`, `assistant`, `tool`; contents are strings or "
             "text parts. Replayed answers may carry `annotations`, `refusal`, `reasoning` or "
             "`reasoning_content`. Image, audio and file parts are refused by their path, and so "
@@ -73,12 +75,16 @@ CHAT: Final = Table(
         forwarded("response_format", RESPONSE_FORMAT, "The answer is held to it while sampled."),
         honoured(
             "tools",
-            Check(f"array of 1 to {TOOLS_MAX} tools of `type: function`", read_tools),
+            Check(f"array of 1 to {TOOLS_MAX} tools of `type: function`", read_tools, shapes.TOOLS),
             "`strict: true` holds the arguments to `parameters`. Custom tools are refused.",
         ),
         honoured(
             "tool_choice",
-            Check("`none`, `auto`, `required`, a named function, or `allowed_tools`", read_choice),
+            Check(
+                "`none`, `auto`, `required`, a named function, or `allowed_tools`",
+                read_choice,
+                shapes.CHOICE,
+            ),
             "`allowed_tools` shows the model only those; any but `none` needs `tools`.",
         ),
         forwarded("parallel_tool_calls", checks.boolean(), "`false`: at most one call."),
@@ -92,23 +98,18 @@ CHAT: Final = Table(
             METADATA,
             "Echoed in the answer, and kept with it where it is stored.",
         ),
-        accepted(
-            "service_tier",
-            checks.only(
-                ("auto", "default"),
-                "`auto` or `default`",
-                "there is one tier.",
-                checks.one_of("auto", "default", "flex", "scale", "priority", "fast"),
-            ),
-            "The answer says `default`.",
-        ),
+        SERVICE_TIER,
         honoured(
             "store",
             checks.boolean(),
             "The answer is kept once it is whole, with its messages: `GET /v1/chat/completions`. "
             "Not kept without it.",
         ),
-        accepted("modalities", Check('array of `"text"`', _modalities), "Audio output is refused."),
+        accepted(
+            "modalities",
+            Check('array of `"text"`', _modalities, shapes.MODALITIES),
+            "Audio output is refused.",
+        ),
         accepted(
             "verbosity",
             checks.only(
@@ -121,7 +122,7 @@ CHAT: Final = Table(
         ),
         accepted(
             "prediction",
-            Check("object: `type` `content`, `content`", _prediction),
+            Check("object: `type` `content`, `content`", _prediction, shapes.PREDICTION),
             "A hint for speed; usage reports no accepted and no rejected tokens.",
         ),
         accepted(
@@ -135,7 +136,7 @@ CHAT: Final = Table(
         ),
         accepted(
             "prompt_cache_options",
-            Check("object: `mode`, `ttl`", _cache_options),
+            Check("object: `mode`, `ttl`", _cache_options, shapes.CACHE_OPTIONS),
             "As `prompt_cache_retention`; parts' `prompt_cache_breakpoint` likewise.",
         ),
         refused("audio", TEXT_ONLY),
@@ -148,7 +149,9 @@ CHAT: Final = Table(
         forwarded(
             "chat_template_kwargs",
             Check(
-                "object of up to 16 names to strings, numbers, booleans or null", template_settings
+                "object of up to 16 names to strings, numbers, booleans or null",
+                template_settings,
+                shapes.TEMPLATE_SETTINGS,
             ),
             "For example `enable_thinking`. A name that the template does not read does nothing.",
             _VLLM,
@@ -196,7 +199,7 @@ def check_chat(body: object, limits: Limits) -> Checked:
     _tools(engine, box, choice)
     check_sampling(engine, bound)
     if "continue_final_message" in engine:
-        _continue(engine, conversation)
+        check_continued(engine, conversation)
     return Checked(
         model=own["model"],
         stream=own.get("stream", False),
@@ -213,6 +216,8 @@ def check_chat(body: object, limits: Limits) -> Checked:
         strict_tools=box.strict,
         echo=_echo(own),
         store=own.get("store", False),
+        images=conversation.images,
+        tier=own.get("service_tier"),
     )
 
 
@@ -254,7 +259,8 @@ def _tools(engine: dict[str, Any], box: Toolbox, choice: str | dict[str, Any] | 
         raise faults.invalid("structured_outputs", "it cannot be combined with 'tools'.")
 
 
-def _continue(engine: dict[str, Any], conversation: Conversation) -> None:
+def check_continued(engine: dict[str, Any], conversation: Conversation) -> None:
+    """Whether the last message can be gone on with, where `continue_final_message` asks for it."""
     if not engine["continue_final_message"]:
         return
     if engine.get("add_generation_prompt"):

@@ -13,9 +13,10 @@ class Checked:
     nulls. `n` counts all choices of the answer, those of every prompt. `max_output_tokens`
     bounds each choice. `prompts` are the texts of each prompt that came as text (a chat is one
     prompt), `token_prompts` the lengths in tokens of those that came as token ids, `prompt_bytes`
-    the size of all texts in UTF-8. `strict_tools` are the parameters' schemas by tool name.
+    the size of all texts in UTF-8, `images` how many there are beside them. `strict_tools` are
+    the parameters' schemas by tool name.
     `forced_tool`: `tool_choice` names the tool. `echo` goes into the response object as it is.
-    `store`: the answer is to be kept.
+    `store`: the answer is to be kept. `tier`: the service tier that is asked for.
     """
 
     model: str
@@ -34,6 +35,8 @@ class Checked:
     strict_tools: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     echo: Mapping[str, Any] = field(default_factory=dict)
     store: bool = False
+    tier: str | None = None
+    images: int = 0
 
     @property
     def has_tools(self) -> bool:

@@ -26,7 +26,8 @@ def integer(minimum: int, maximum: int) -> Check:
             raise faults.above(param, "integer", maximum, value)
         return value
 
-    return Check(f"integer, {_int(minimum)} to {_int(maximum)}", run)
+    schema = {"type": "integer", "minimum": minimum, "maximum": maximum}
+    return Check(f"integer, {_int(minimum)} to {_int(maximum)}", run, schema)
 
 
 def number(minimum: float, maximum: float, *, above_minimum: bool = False) -> Check:
@@ -43,7 +44,9 @@ def number(minimum: float, maximum: float, *, above_minimum: bool = False) -> Ch
         return value
 
     low = f"above {minimum:g}" if above_minimum else f"{minimum:g}"
-    return Check(f"number, {low} to {maximum:g}", run)
+    lowest = {"exclusiveMinimum" if above_minimum else "minimum": minimum}
+    schema = {"type": "number", **lowest, "maximum": maximum}
+    return Check(f"number, {low} to {maximum:g}", run, schema)
 
 
 def boolean() -> Check:
@@ -52,14 +55,15 @@ def boolean() -> Check:
             raise faults.wrong_type(param, "a boolean", value)
         return value
 
-    return Check("boolean", run)
+    return Check("boolean", run, {"type": "boolean"})
 
 
 def string(maximum_chars: int, *, minimum_chars: int = 0) -> Check:
     def run(value: Any, param: str) -> str:
         return text(value, param, maximum_chars, minimum_chars)
 
-    return Check(f"string, {minimum_chars} to {_int(maximum_chars)} characters", run)
+    schema = {"type": "string", "minLength": minimum_chars, "maxLength": maximum_chars}
+    return Check(f"string, {minimum_chars} to {_int(maximum_chars)} characters", run, schema)
 
 
 def text(value: Any, param: str, maximum_chars: int, minimum_chars: int = 0) -> str:
@@ -83,7 +87,8 @@ def one_of(*allowed: str) -> Check:
             raise faults.not_one_of(param, value, allowed)
         return value
 
-    return Check(" or ".join(f"`{one}`" for one in allowed), run)
+    says = " or ".join(f"`{one}`" for one in allowed)
+    return Check(says, run, {"type": "string", "enum": list(allowed)})
 
 
 def only(values: Iterable[Any], says: str, reason: str, type_check: Check) -> Check:
@@ -95,7 +100,7 @@ def only(values: Iterable[Any], says: str, reason: str, type_check: Check) -> Ch
             raise faults.unsupported_value(param, value, reason)
         return value
 
-    return Check(says, run)
+    return Check(says, run, {"enum": list(members)})
 
 
 def items(each: Check, maximum_items: int, *, minimum_items: int = 0) -> Check:
@@ -106,7 +111,11 @@ def items(each: Check, maximum_items: int, *, minimum_items: int = 0) -> Check:
         run_each = each.run
         return [run_each(item, f"{param}[{place}]") for place, item in enumerate(value)]
 
-    return Check(f"array of {minimum_items} to {_int(maximum_items)}: {each.says}", run)
+    schema = {
+        "type": "array", "items": each.schema,
+        "minItems": minimum_items, "maxItems": maximum_items,
+    }  # fmt: skip
+    return Check(f"array of {minimum_items} to {_int(maximum_items)}: {each.says}", run, schema)
 
 
 def array(value: Any, param: str, maximum_items: int, minimum_items: int = 0) -> list[Any]:

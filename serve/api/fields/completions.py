@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from serve.api.fields import checks, faults
+from serve.api.fields import chatshapes, checks, faults
 from serve.api.fields.checked import Checked
 from serve.api.fields.fate import Check, Origin, Table, forwarded, honoured, refused
 from serve.api.fields.shared import (
@@ -92,6 +92,7 @@ COMPLETION: Final = Table(
             Check(
                 "string, token ids, or array of either, none empty",
                 read_prompts,
+                chatshapes.PROMPTS,
             ),
             "At most the site's `limits.prompts`; times `n`, at most the larger of that and "
             "`limits.choices`. Required: an engine cannot start from nothing.",

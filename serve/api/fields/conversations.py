@@ -4,8 +4,10 @@ from typing import Any, Final
 
 from serve.api.fields import faults
 from serve.api.fields.fate import Check, Table, honoured
-from serve.api.fields.metadata import METADATA, replaced
+from serve.api.fields.metadata import ANEW, METADATA, replaced
 from serve.api.fields.responses.items import read_items
+from serve.api.fields.responses.shapes import ITEM
+from serve.api.fields.shapes import array
 
 ITEMS_MAX: Final = 20
 """In one request; a conversation may have more."""
@@ -24,7 +26,9 @@ def _items(value: Any, param: str) -> tuple[JSON, ...]:
 
 
 _ITEMS: Final = Check(
-    f"array of 0 to {ITEMS_MAX} input items, as `input` of `/v1/responses` has them", _items
+    f"array of 0 to {ITEMS_MAX} input items, as `input` of `/v1/responses` has them",
+    _items,
+    array(ITEM, ITEMS_MAX),
 )
 _NOTE: Final = "Each gets an id where it has none. References to other items are refused."
 
@@ -39,7 +43,7 @@ CONVERSATION: Final = Table(
 CONVERSATION_UPDATE: Final = Table(
     "/v1/conversations/{conversation_id}",
     ("metadata",),
-    (honoured("metadata", METADATA, "Takes the place of what was there; `null` is none."),),
+    (honoured("metadata", ANEW, "Takes the place of what was there; `null` is none."),),
 )
 CONVERSATION_ITEMS: Final = Table(
     "/v1/conversations/{conversation_id}/items",

@@ -12,15 +12,18 @@ from serve.api.fields.conversations import (
     CONVERSATION_ITEMS,
     CONVERSATION_UPDATE,
 )
+from serve.api.fields.embeddings import EMBEDDING
 from serve.api.fields.fate import Fate, Field, Origin, Table
 from serve.api.fields.files import FILE, UPLOAD, UPLOAD_COMPLETE, UPLOAD_PART
 from serve.api.fields.metadata import CHAT_UPDATE
 from serve.api.fields.responses import COMPACT, INPUT_TOKENS, RESPONSE
+from serve.api.fields.scores import RERANK, SCORE
+from serve.api.fields.tokens import DETOKENIZE, TOKENIZE
 
 _HEAD: Final = """\
 # Request fields
 
-Every field of the generating endpoints and what becomes of it. This page is written by
+Every field that a request may have and what becomes of it. This page is written by
 `python -m serve.api.fields > docs/api-fields.md` from the tables in `serve/api/fields/` that
 check each request; a test compares the two, and another walks through the parameters of
 OpenAI's OpenAPI file and SDK, and of Anthropic's SDK, so that none is without a row.
@@ -52,12 +55,19 @@ _TABLES: Final = (
     UPLOAD_PART,
     UPLOAD_COMPLETE,
     BATCH,
+    EMBEDDING,
+    RERANK,
+    SCORE,
+    TOKENIZE,
+    DETOKENIZE,
 )
 _ORIGINS: Final = {
     Origin.OPENAI: "Fields of OpenAI's API",
     Origin.VLLM: "Fields of vLLM",
     Origin.FORMER: "Fields of earlier vLLM versions",
     Origin.ANTHROPIC: "Fields of Anthropic's API",
+    Origin.OTHERS: "Fields of Jina's and Cohere's APIs",
+    Origin.CODEX: "Fields that Codex sends",
 }
 
 

@@ -1,7 +1,7 @@
 """What becomes of a request's field: the types of the endpoints' tables."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ class Origin(StrEnum):
     VLLM = "vLLM"
     FORMER = "former vLLM"
     ANTHROPIC = "Anthropic"
+    OTHERS = "Jina or Cohere"
+    CODEX = "Codex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,13 @@ class Check:
     """One rule for a value.
 
     `run(value, param)` returns what is used in the value's place, or raises InvalidRequest;
-    `says` is the rule in words, for the documentation.
+    `says` is the rule in words and `schema` in JSON Schema, for the documentation. The schema may
+    take more than `run` does, never less.
     """
 
     says: str
     run: Callable[[Any, str], Any]
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,8 @@ class Table:
 
 def _by_name(fields: Iterable[Field]) -> dict[str, Field]:
     table: dict[str, Field] = {}
-    for field in fields:
-        if field.name in table:
-            raise ValueError(f"two rows for {field.name}")
-        table[field.name] = field
+    for one in fields:
+        if one.name in table:
+            raise ValueError(f"two rows for {one.name}")
+        table[one.name] = one
     return table

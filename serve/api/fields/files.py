@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from serve.api.fields import checks, faults
 from serve.api.fields.fate import Check, Table, honoured
+from serve.api.fields.shapes import BINARY, closed, integer, text, words
 from serve.state.files import BATCH
 
 PURPOSES: Final = (BATCH, "user_data")
@@ -52,8 +53,9 @@ def _filename(value: Any, param: str) -> str:
 EXPIRY: Final = Check(
     f"object: `anchor` is `created_at`, `seconds` an integer, {EXPIRY_MIN_S:,} to {EXPIRY_MAX_S:,}",
     read_expiry,
+    closed({"anchor": words("created_at"), "seconds": integer(EXPIRY_MIN_S, EXPIRY_MAX_S)}),
 )
-_PURPOSE: Final = Check(" or ".join(f"`{one}`" for one in PURPOSES), _purpose)
+_PURPOSE: Final = Check(" or ".join(f"`{one}`" for one in PURPOSES), _purpose, words(*PURPOSES))
 _PURPOSE_NOTE: Final = (
     "`batch` for input files of batches; `user_data` for anything, which is kept and given back."
 )
@@ -65,11 +67,14 @@ def _given(value: Any, param: str) -> None:
     """The file is read before its form is looked at."""
 
 
+_FILE: Final = Check("a file", _given, BINARY)
+
+
 FILE: Final = Table(
     "/v1/files",
     ("purpose",),
     (
-        honoured("file", Check("a file", _given), "At most the site's `files.file_mib`."),
+        honoured("file", _FILE, "At most the site's `files.file_mib`."),
         honoured("purpose", _PURPOSE, _PURPOSE_NOTE),
         honoured("expires_after", EXPIRY, _KEPT),
     ),
@@ -78,7 +83,11 @@ UPLOAD: Final = Table(
     "/v1/uploads",
     ("filename", "purpose", "bytes", "mime_type"),
     (
-        honoured("filename", Check("string, 1 to 255 characters", _filename), "The file's name."),
+        honoured(
+            "filename",
+            Check("string, 1 to 255 characters", _filename, text(255, 1)),
+            "The file's name.",
+        ),
         honoured("purpose", _PURPOSE, _PURPOSE_NOTE),
         honoured(
             "bytes",
@@ -92,7 +101,7 @@ UPLOAD: Final = Table(
 UPLOAD_PART: Final = Table(
     "/v1/uploads/{upload_id}/parts",
     (),
-    (honoured("data", Check("a file", _given), "At most the site's `files.part_mib`."),),
+    (honoured("data", _FILE, "At most the site's `files.part_mib`."),),
 )
 UPLOAD_COMPLETE: Final = Table(
     "/v1/uploads/{upload_id}/complete",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from serve.api.fields import checks, faults
+from serve.api.fields import checks, faults, media
 
 MESSAGES_MAX: Final = 4096
 PARTS_MAX: Final = 1024
@@ -18,16 +18,19 @@ CALLS_MAX: Final = 128
 NAME_MAX_CHARS: Final = 256
 ID_MAX_CHARS: Final = 256
 
+MEDIA: Final = "only text, and images in a user's message, are taken."
+
 JSON = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Checked messages, their texts in order, and the texts' size in UTF-8."""
+    """Checked messages, their texts in order, the texts' size in UTF-8, and their images."""
 
     messages: list[JSON]
     texts: list[str]
     size_bytes: int
+    images: int = 0
 
 
 def read_messages(value: Any, param: str) -> Conversation:
@@ -46,7 +49,7 @@ def read_messages(value: Any, param: str) -> Conversation:
     size = 0
     for text in texts:
         size += len(text) if text.isascii() else checks.size_bytes(text, param)
-    return Conversation(messages, texts, size)
+    return Conversation(messages, texts, size, media.images_in(messages))
 
 
 def _bad_role(message: JSON, path: str) -> Exception:
@@ -77,7 +80,8 @@ def _plain(message: JSON, place: int, texts: list[str]) -> JSON:
         return message
     path = f"messages[{place}]"
     _check_keys(message, path, _PLAIN_KEYS)
-    kept = {"role": message["role"], "content": _content(content, path, texts, _TEXT_ONLY)}
+    kinds = _TEXT_OR_IMAGE if message["role"] == "user" else _TEXT_ONLY
+    kept = {"role": message["role"], "content": _content(content, path, texts, kinds)}
     return _named(message, kept, path)
 
 
@@ -174,7 +178,7 @@ def _call(call: Any, path: str) -> JSON:
 
 
 def _content(value: Any, path: str, texts: list[str], kinds: Mapping[str, str]) -> Any:
-    """A string, or text parts with what only a hosted cache would read taken off."""
+    """A string, or parts with what only a hosted cache would read taken off."""
     if type(value) is str:
         texts.append(value)
         return value
@@ -196,6 +200,8 @@ def _part(part: Any, path: str, texts: list[str], kinds: Mapping[str, str]) -> J
     key = kinds.get(kind) if type(kind) is str else None
     if key is None:
         raise _bad_part(kind, f"{path}.type", kinds)
+    if key == "image_url":
+        return media.read_chat_image(part, path)
     for name in part:
         if name not in {"type", key, "prompt_cache_breakpoint"}:
             raise faults.unknown(f"{path}.{name}", ("type", key))
@@ -210,7 +216,7 @@ def _part(part: Any, path: str, texts: list[str], kinds: Mapping[str, str]) -> J
 
 def _bad_part(kind: Any, path: str, kinds: Mapping[str, str]) -> Exception:
     if type(kind) is str and kind in _MEDIA_PARTS:
-        return faults.unsupported_value(path, kind, "models served here take text only.")
+        return faults.unsupported_value(path, kind, MEDIA)
     return faults.not_one_of(path, kind, kinds)
 
 
@@ -233,6 +239,7 @@ _MEDIA_PARTS: Final = frozenset(
     {"image_url", "input_audio", "file", "audio_url", "video_url", "input_image", "input_file"}
 )
 _TEXT_ONLY: Final[Mapping[str, str]] = {"text": "text"}
+_TEXT_OR_IMAGE: Final[Mapping[str, str]] = {"text": "text", "image_url": "image_url"}
 _TEXT_OR_REFUSAL: Final[Mapping[str, str]] = {"text": "text", "refusal": "refusal"}
 _PLAIN_KEYS: Final = frozenset({"role", "content", "name"})
 _TOOL_KEYS: Final = frozenset({"role", "content", "tool_call_id", "name"})

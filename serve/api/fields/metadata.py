@@ -1,9 +1,11 @@
 """`metadata`: what a client writes on an object to know it by."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from serve.api.fields import checks, faults
 from serve.api.fields.fate import Check, Table, honoured
+from serve.api.fields.shapes import nullable, pairs, text
 
 METADATA_MAX: Final = 16
 KEY_MAX_CHARS: Final = 64
@@ -31,7 +33,12 @@ METADATA: Final = Check(
     f"object of up to {METADATA_MAX}: {KEY_MAX_CHARS}-character keys, "
     f"{VALUE_MAX_CHARS}-character values",
     read_metadata,
+    pairs(text(VALUE_MAX_CHARS), METADATA_MAX, text(KEY_MAX_CHARS, 1)),
 )
+
+
+ANEW: Final = replace(METADATA, schema=nullable(METADATA.schema))
+"""What takes the place of an object's metadata: `null` says that it has none any more."""
 
 
 def replaced(table: Table, body: object) -> dict[str, str]:
@@ -46,7 +53,7 @@ def replaced(table: Table, body: object) -> dict[str, str]:
 CHAT_UPDATE: Final = Table(
     "/v1/chat/completions/{completion_id}",
     ("metadata",),
-    (honoured("metadata", METADATA, "Takes the place of what was there; `null` is none."),),
+    (honoured("metadata", ANEW, "Takes the place of what was there; `null` is none."),),
 )
 
 

@@ -7,13 +7,14 @@ another's cache, or its cost is not bounded.
 
 from typing import Any, Final
 
-from serve.api.fields import checks, faults
+from serve.api.fields import chatshapes, checks, faults
 from serve.api.fields.fate import Check, Field, Origin, accepted, forwarded, honoured, refused
 from serve.api.fields.formats import (
     CHOICES_MAX,
     read_response_format,
     read_structured_outputs,
 )
+from serve.api.fields.shapes import array, either, pairs, text
 from serve.settings.site import Limits
 
 STOPS_MAX: Final = 4
@@ -40,7 +41,7 @@ def _stop(value: Any, param: str) -> Any:
     ]
 
 
-_bias: Final = checks.number(-100, 100).run
+_bias: Final = checks.number(-100, 100)
 
 
 def _logit_bias(value: Any, param: str) -> dict[str, float]:
@@ -52,11 +53,12 @@ def _logit_bias(value: Any, param: str) -> dict[str, float]:
         path = f"{param}.{faults.clipped(token)}"
         if not (token.isascii() and token.isdecimal() and len(token) < 10):
             raise faults.invalid(path, "expected a token id as the key.")
-        _bias(bias, path)
+        _bias.run(bias, path)
     return value
 
 
 _top_p_rule: Final = checks.number(0, 1)
+_ONE_STOP: Final = text(STOP_MAX_CHARS, 1)
 
 
 def _top_p(value: Any, param: str) -> float:
@@ -120,24 +122,41 @@ _TOKEN_IDS: Final = checks.items(
 _RESPONSE_FIELDS: Final = "it adds fields to the answer that the hosted API does not have."
 _GUIDED: Final = "removed from vLLM; use `response_format` or `structured_outputs`."
 
-SHARED: Final[tuple[Field, ...]] = (
-    honoured(
-        "model",
-        checks.string(256, minimum_chars=1),
-        "A name, alias or pinned snapshot that this site serves; 404 `model_not_found` otherwise.",
+MODEL: Final = honoured(
+    "model",
+    checks.string(256, minimum_chars=1),
+    "A name, alias or pinned snapshot that this site serves; 404 `model_not_found` otherwise.",
+)
+TIERS: Final = ("auto", "default", "flex", "priority")
+SERVICE_TIER: Final = honoured(
+    "service_tier",
+    checks.only(
+        TIERS,
+        "`auto`, `default`, `flex` or `priority`",
+        "this server knows `auto`, `default`, `flex` and `priority`.",
+        checks.one_of(*TIERS, "scale", "fast", "ultrafast"),
     ),
+    "`priority` goes before, `flex` after the tenant's other requests; `auto` is `default`. The "
+    "answer says which one it was served in: the site may not allow each.",
+)
+USER: Final = accepted("user", checks.string(1024), "Never logged, never sent to the engine.")
+
+SHARED: Final[tuple[Field, ...]] = (
+    MODEL,
     honoured("stream", checks.boolean(), "Server-sent events instead of one object."),
     honoured(
         "stream_options",
         Check(
-            "object: `include_usage` (boolean), `include_obfuscation` (`false`)", _stream_options
+            "object: `include_usage` (boolean), `include_obfuscation` (`false`)",
+            _stream_options,
+            chatshapes.STREAM_OPTIONS,
         ),
         "Only with `stream: true`.",
     ),
     forwarded("temperature", checks.number(0, 2), "0 is greedy; 0 < t < 0.01 counts as 0.01."),
     forwarded(
         "top_p",
-        Check(_top_p_rule.says, _top_p),
+        Check(_top_p_rule.says, _top_p, _top_p_rule.schema),
         "0 keeps only the likeliest token.",
     ),
     forwarded("frequency_penalty", checks.number(-2, 2)),
@@ -150,19 +169,25 @@ SHARED: Final[tuple[Field, ...]] = (
     forwarded(
         "stop",
         Check(
-            f"string, or array of up to {STOPS_MAX}; each 1 to {STOP_MAX_CHARS} characters", _stop
+            f"string, or array of up to {STOPS_MAX}; each 1 to {STOP_MAX_CHARS} characters",
+            _stop,
+            either(_ONE_STOP, array(_ONE_STOP, STOPS_MAX)),
         ),
     ),
     forwarded(
         "logit_bias",
-        Check(f"object of up to {BIASES_MAX:,}: token id to number, -100 to 100", _logit_bias),
+        Check(
+            f"object of up to {BIASES_MAX:,}: token id to number, -100 to 100",
+            _logit_bias,
+            pairs(_bias.schema, BIASES_MAX, {"pattern": "^[0-9]{1,9}$"}),
+        ),
     ),
     honoured(
         "n",
         checks.integer(1, CHOICES_PER_REQUEST_MAX),
         "At most the site's `limits.choices`.",
     ),
-    accepted("user", checks.string(1024), "Never logged, never sent to the engine."),
+    USER,
     # vLLM's extras that are honoured
     forwarded("top_k", checks.integer(-1, checks.INT32_MAX), "0 or -1: off.", _VLLM),
     forwarded("min_p", checks.number(0, 1), "", _VLLM),
@@ -198,6 +223,7 @@ SHARED: Final[tuple[Field, ...]] = (
             f"object: one of `json` (a schema), `choice` (1 to {CHOICES_MAX} strings), `regex`, "
             "`json_object`; `disable_any_whitespace`, `disable_additional_properties`",
             read_structured_outputs,
+            chatshapes.STRUCTURED,
         ),
         "Not together with a JSON `response_format`, nor with `tools`. `grammar` and "
         "`structural_tag` are refused: compiling them is not bounded.",
@@ -249,6 +275,7 @@ RESPONSE_FORMAT: Final = Check(
     "object: `type` `text`, `json_object`, or `json_schema` with `json_schema`: `name`, `schema` "
     "(JSON Schema 2020-12, at most 256 KiB and 64 levels of JSON), `description`, `strict`",
     read_response_format,
+    chatshapes.RESPONSE_FORMAT,
 )
 
 

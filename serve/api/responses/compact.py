@@ -16,8 +16,8 @@ from serve.core.call import Call
 from serve.core.errors import EngineError
 from serve.core.ids import new_id
 from serve.core.usage import Usage
-from serve.respond.run import Turn
 from serve.respond.sealed import seal
+from serve.respond.turn import Turn
 from serve.stream.answer import Shape, chat_answer
 
 SUMMARY_PART: Final = 4
@@ -59,6 +59,7 @@ class CompactEndpoint(Door):
             received_s=turn.received_s,
             max_output_tokens=summary_tokens,
             asked=turn.asked.model,
+            tier=turn.answer.tier,
         )
 
 

@@ -10,7 +10,8 @@ from serve.api.generate import StreamSink
 from serve.api.responses.door import Door, send_json
 from serve.core.errors import RequestError
 from serve.pipeline import outcome_of
-from serve.respond.run import ENDPOINT, Silent, Turn
+from serve.respond.run import Silent
+from serve.respond.turn import ENDPOINT, Turn
 
 
 class ResponsesEndpoint(Door):

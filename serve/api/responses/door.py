@@ -1,6 +1,6 @@
 """What the addresses of the Responses API that ask an engine have in common."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import orjson
@@ -15,12 +15,14 @@ from serve.core.errors import RequestError
 from serve.pipeline import outcome_of
 from serve.respond.asked import Asked
 from serve.respond.background import Background
-from serve.respond.run import Turn, Turns
+from serve.respond.run import Turns
+from serve.respond.turn import Turn
 from serve.served import Headers
 from serve.settings.site import Limits
+from serve.toolservers.records import Terms
 
 JSON = dict[str, Any]
-Check = Callable[[object, Limits], Asked]
+Check = Callable[[object, Limits, Mapping[str, Terms]], Asked]
 
 _JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 
@@ -49,10 +51,11 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         meter = self._turns.pipeline.meter
         try:
-            principal = self._authenticator.authenticate(scope["headers"])
+            principal = self._authenticator.authenticate(scope["headers"], "responses")
             query.only(scope)
             body = await read_json(scope, receive, self._body_max_bytes)
-            asked = type(self).check(body, self._limits)
+            servers = self._turns.tools.terms(principal.tenant)
+            asked = type(self).check(body, self._limits, servers)
             self._background.check_ended(principal.tenant, asked.previous_response_id)
             turn = await self._turns.prepare(
                 asked, principal, scope[REQUEST_ID],

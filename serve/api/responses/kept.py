@@ -1,5 +1,6 @@
 """Responses that are kept: read again, as a stream too, cancelled, deleted."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -7,9 +8,11 @@ from fastapi.responses import StreamingResponse
 
 from serve.admission.authenticate import Authenticator
 from serve.api import query
+from serve.api.errors import body_of
 from serve.api.fields import faults
 from serve.api.objects import answer_of, list_of
-from serve.core.errors import InvalidRequest
+from serve.core.call import Principal
+from serve.core.errors import InvalidRequest, KeyRevoked
 from serve.respond.background import Background
 from serve.respond.ports import ResponseStore
 from serve.state.page import Cut
@@ -27,15 +30,17 @@ def router(
     routes = APIRouter(prefix="/v1/responses")
 
     def tenant_of(request: Request) -> str:
-        return authenticator.authenticate(request.scope["headers"]).tenant
+        return authenticator.authenticate(request.scope["headers"], "responses").tenant
 
     @routes.get("/{response_id}")
     async def retrieve(request: Request, response_id: str) -> Response:
-        tenant = tenant_of(request)
+        principal = authenticator.authenticate(request.scope["headers"], "responses")
         after = _starting_after(request)
         if after is None:
-            return answer_of((await responses.get(tenant, response_id)).body)
-        frames = await background.follow(tenant, response_id, after)
+            return answer_of((await responses.get(principal.tenant, response_id)).body)
+        frames = _permitted(
+            await background.follow(principal.tenant, response_id, after), authenticator, principal
+        )
         return StreamingResponse(frames, media_type="text/event-stream", headers=_STREAM_HEADERS)
 
     @routes.delete("/{response_id}")
@@ -60,6 +65,19 @@ def router(
         return answer_of(_page(record.items, cut))
 
     return routes
+
+
+async def _permitted(
+    frames: AsyncIterator[bytes], keys: Authenticator, principal: Principal
+) -> AsyncIterator[bytes]:
+    """The same for as long as nobody withdraws the key."""
+    async for one in frames:
+        try:
+            keys.check(principal)
+        except KeyRevoked as error:
+            yield b"event: error\ndata: " + body_of(error) + b"\n\n"
+            return
+        yield one
 
 
 def _starting_after(request: Request) -> int | None:

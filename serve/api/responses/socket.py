@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -21,9 +22,11 @@ from serve.core.errors import InvalidRequest, Overloaded, RequestError
 from serve.pipeline import outcome_of
 from serve.respond.asked import Asked
 from serve.respond.background import Background
-from serve.respond.run import ENDPOINT, Turns
+from serve.respond.run import Turns
 from serve.respond.session import Session
+from serve.respond.turn import ENDPOINT
 from serve.settings.site import Limits
+from serve.toolservers.records import Terms
 
 log = logging.getLogger("inhouse.api")
 
@@ -57,7 +60,7 @@ class Sockets:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._authenticator.authenticate(scope["headers"])
+        self._authenticator.authenticate(scope["headers"], "responses")
         if self._open >= CONNECTIONS_MAX:
             raise Overloaded(f"{CONNECTIONS_MAX} connections are open already; try again later")
         await receive()  # the client's wish to connect
@@ -100,8 +103,9 @@ class Sockets:
     ) -> None:
         asked: Asked | None = None
         try:
-            principal = self._authenticator.authenticate(scope["headers"])
-            asked, generate = self._asked(message)
+            principal = self._authenticator.authenticate(scope["headers"], "responses")
+            servers = self._turns.tools.terms(principal.tenant)
+            asked, generate = self._asked(message, servers)
             before = session.before(asked)
             self._background.check_ended(principal.tenant, asked.previous_response_id)
             request_id = "req_" + os.urandom(16).hex()
@@ -123,7 +127,7 @@ class Sockets:
             session.failed(turn.asked)
             await _tell(send, internal())
 
-    def _asked(self, message: str | bytes) -> tuple[Asked, bool]:
+    def _asked(self, message: str | bytes, servers: Mapping[str, Terms]) -> tuple[Asked, bool]:
         """The request, and whether anything is to be generated for it."""
         try:
             event = orjson.loads(message)
@@ -140,7 +144,8 @@ class Sockets:
         generate = event.get("generate")
         if generate is not None and type(generate) is not bool:
             raise faults.wrong_type("generate", "a boolean", generate)
-        return check_response(body | {"stream": True}, self._limits), generate is not False
+        asked = check_response(body | {"stream": True}, self._limits, servers)
+        return asked, generate is not False
 
 
 class SocketSink:

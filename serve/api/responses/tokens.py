@@ -9,7 +9,7 @@ from serve.api.responses.door import JSON, Door, send_json
 from serve.core.call import Call
 from serve.core.errors import EngineError
 from serve.core.usage import Usage
-from serve.respond.run import Turn
+from serve.respond.turn import Turn
 from serve.stream.answer import Shape
 
 _FOR_TEMPLATE: Final = ("tools", "chat_template_kwargs")
@@ -24,11 +24,12 @@ class InputTokensEndpoint(Door):
     counted = True
 
     async def _run(self, turn: Turn, send: Send) -> None:
-        answer = await self._turns.pipeline.answer(turn.served, self._call(turn), _counted)
+        call = self._call(turn, await self._turns.rounds.offered(turn))
+        answer = await self._turns.pipeline.answer(turn.served, call, _counted)
         await send_json(send, answer, turn.served.headers)
 
-    def _call(self, turn: Turn) -> Call:
-        engine = turn.asked.engine_body
+    def _call(self, turn: Turn, tools: JSON) -> Call:
+        engine = turn.asked.engine_body | tools
         body: JSON = {name: engine[name] for name in _FOR_TEMPLATE if name in engine}
         if (effort := engine.get("reasoning_effort")) is not None:
             # As the engine's chat gives it to the template.

@@ -17,6 +17,8 @@ tokens are its words. A prompt may carry directives, each a word of its own:
     fake:core@N      lose its core there: it refuses everything, and ends a second later
     fake:pace=S      S seconds between two tokens
     fake:call=NAME   call that tool, if it may be      fake:arguments=JSON with these arguments
+                     (`A,B`: both at once)             fake:times=N   no more than N results of
+    fake:echo        say the last message again                     tools since the user spoke
 """
 
 from serve.engines.fake.answer import unstreamed

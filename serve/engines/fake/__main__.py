@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache-blocks", type=int, default=default.cache_blocks)
     parser.add_argument("--lora-rank-max", type=int, default=default.lora_rank_max)
     parser.add_argument("--lora-modules", nargs="*", default=[], metavar="NAME=PATH")
+    parser.add_argument("--step-ms", type=float, default=default.step_ms)
+    parser.add_argument("--token-us", type=float, default=default.token_us)
+    parser.add_argument("--step-tokens", type=int, default=default.step_tokens)
+    parser.add_argument("--max-streams", type=int, default=default.max_streams)
+    parser.add_argument("--cache-tokens", type=int, default=default.cache_tokens)
     parser.add_argument("--stall-after-s", type=float, default=default.stall_after_s)
     parser.add_argument("--start-delay-s", type=float, default=0.0)
     parser.add_argument("--outlive-parent", action="store_true", help="for use without a gateway")
@@ -79,6 +84,11 @@ def main() -> None:
         block_tokens=args.block_tokens,
         cache_blocks=args.cache_blocks,
         lora_rank_max=args.lora_rank_max,
+        step_ms=args.step_ms,
+        token_us=args.token_us,
+        step_tokens=args.step_tokens,
+        max_streams=args.max_streams,
+        cache_tokens=args.cache_tokens,
         stall_after_s=args.stall_after_s,
     )
     adapters = dict(word.split("=", 1) for word in args.lora_modules)

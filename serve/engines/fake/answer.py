@@ -6,7 +6,7 @@ from serve.engines.fake.script import Script
 
 
 def usage_of(script: Script) -> dict[str, Any]:
-    out = (len(script.words) + script.thinking) * script.choices
+    out = (len(script.tools or script.words) + script.thinking) * script.choices
     return {
         "prompt_tokens": script.prompt_tokens,
         "completion_tokens": out,
@@ -43,8 +43,8 @@ def _choice(script: Script, answer_id: str, index: int) -> dict[str, Any]:
     }
     if not script.chat:
         choice |= {"text": " ".join(script.words), "prompt_logprobs": None}
-    elif script.tool:
-        choice["message"] = _tool_call(script, f"call-{answer_id}-{index}")
+    elif script.tools:
+        choice["message"] = _tool_calls(script, f"call-{answer_id}-{index}")
         choice["finish_reason"] = "tool_calls"
     else:
         choice["message"] = {
@@ -62,34 +62,18 @@ def _reasoning(script: Script) -> str | None:
     return " ".join(f"t{i}" for i in range(script.thinking)) or None
 
 
-def _tool_call(script: Script, call_id: str) -> dict[str, Any]:
-    function = {"name": script.tool, "arguments": script.arguments}
+def _tool_calls(script: Script, call_id: str) -> dict[str, Any]:
     return {
         "role": "assistant",
         "content": None,
         "reasoning": _reasoning(script),
         "refusal": None,
-        "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+        "tool_calls": [
+            {
+                "id": f"{call_id}-{place}" if place else call_id,
+                "type": "function",
+                "function": {"name": name, "arguments": script.arguments},
+            }
+            for place, name in enumerate(script.tools)
+        ],
     }
-
-
-def tokenized(words: list[str], context_tokens: int) -> dict[str, Any]:
-    """The answer of `/tokenize`."""
-    tokens = list(range(len(words)))
-    return {
-        "count": len(words),
-        "max_model_len": context_tokens,
-        "tokens": tokens,
-        "token_strs": None,
-    }
-
-
-def embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """The answer of `/v1/embeddings`: a text's length and a one."""
-    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-    data = [
-        {"index": i, "object": "embedding", "embedding": [float(len(str(text))), 1.0]}
-        for i, text in enumerate(texts)
-    ]
-    usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
-    return {"object": "list", "data": data, "model": body.get("model"), "usage": usage}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from serve.engines.fake.adapters import Adapters
+from serve.engines.fake.core import Core
 from serve.engines.fake.knobs import Knobs
 from serve.engines.fake.prefix import PrefixCache
 
@@ -25,6 +26,7 @@ class FakeEngine:
         self.knobs = knobs
         self.prefix = PrefixCache(knobs.block_tokens, knobs.cache_blocks)
         self.adapters = Adapters(knobs.model, knobs.lora_rank_max)
+        self.core = Core(knobs, self.chunk) if knobs.step_ms else None
         self.running = 0
         self.served = 0
         self.steps = 0
@@ -120,13 +122,17 @@ class FakeEngine:
         self.steps += 1
         self._kv_blocks += 1
 
+    @property
+    def _in_line(self) -> int:
+        return self.core.waiting if self.core is not None else 0
+
     def metrics(self) -> str:
         """The page of `/metrics`: the series of vLLM's that this server reads."""
         name = f'{{engine="0",model_name="{self.knobs.model}"}}'
         cache = self.prefix
         rows = (
             ("vllm:num_requests_running", "gauge", self.running),
-            ("vllm:num_requests_waiting", "gauge", len(self._held)),
+            ("vllm:num_requests_waiting", "gauge", len(self._held) + self._in_line),
             ("vllm:kv_cache_usage_perc", "gauge", self._kv_blocks % KV_BLOCKS / KV_BLOCKS),
             ("vllm:prompt_tokens_total", "counter", self.prompt_tokens),
             ("vllm:generation_tokens_total", "counter", self.generated_tokens),
@@ -138,6 +144,11 @@ class FakeEngine:
         lines.append(
             f"# TYPE fake_requests_served_total counter\nfake_requests_served_total {self.served}"
         )
+        if self.knobs.cache_tokens:
+            lines.append(
+                "# TYPE vllm:cache_config_info gauge\nvllm:cache_config_info"
+                f'{{engine="0",block_size="1",num_gpu_blocks="{self.knobs.cache_tokens}"}} 1.0'
+            )
         return "\n".join(lines) + "\n"
 
 

@@ -20,5 +20,13 @@ class Knobs:
     """Size of the prefix cache's blocks; a prompt's last token is never taken from it."""
     cache_blocks: int = 4096
     lora_rank_max: int = 16
+    step_ms: float = 0.0
+    """Where above 0, requests share steps of this length, and `token_us` for each token in one
+    (`serve.engines.fake.core`); the pace of single answers counts for nothing then."""
+    token_us: float = 0.0
+    step_tokens: int = 512
+    max_streams: int = 256
+    cache_tokens: int = 0
+    """What the KV cache holds of them; 0 is without end."""
     stall_after_s: float | None = None
     """From then on it makes no step, and answers its health route all the same."""

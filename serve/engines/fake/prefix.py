@@ -14,7 +14,7 @@ class PrefixCache:
         self.hit_tokens = 0
 
     def admit(self, owner: str, words: list[str]) -> int:
-        """Take in a prompt of `owner` (a model or an adapter); how many tokens were there."""
+        """Take in a prompt of `owner` (a model or an adapter with a salt); how many were there."""
         size = self._block_tokens
         self.queried_tokens += len(words)
         found, hitting = 0, True

@@ -29,11 +29,12 @@ class Script:
     prefill_s: float = 0.0
     crunch_s: float = 0.0
     pace_s: float = 0.0
-    tool: str | None = None
+    tools: tuple[str, ...] = ()
     arguments: str = "{}"
     logprobs: bool = False
     stop_reason: str | None = None
     continuous_usage: bool = False
+    priority: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -46,7 +47,9 @@ def script_of(body: dict[str, Any], knobs: Knobs) -> Script:
     text = _prompt_text(body)
     directives = dict(DIRECTIVE.findall(text))
     bound = body.get("max_completion_tokens") or body.get("max_tokens")
-    if "say" in directives:
+    if "echo" in directives:
+        words = _last_text(body).split() or ["nothing"]
+    elif "say" in directives:
         words = directives["say"].replace("_", " ").split(" ")
     else:
         words = [f"w{i}" for i in range(int(directives.get("tokens") or knobs.tokens))]
@@ -58,7 +61,7 @@ def script_of(body: dict[str, Any], knobs: Knobs) -> Script:
         stream=bool(body.get("stream")),
         model=body.get("model", knobs.model),
         include_usage=bool(options.get("include_usage")),
-        choices=body.get("n") or 1,
+        choices=(body.get("n") or 1) * _prompts(body),
         words=words[:bound] if truncated else words,
         finish="length" if truncated else "stop",
         thinking=int(directives.get("think") or 0),
@@ -68,12 +71,20 @@ def script_of(body: dict[str, Any], knobs: Knobs) -> Script:
         prefill_s=knobs.ttft_ms / 1000 + float(directives.get("prefill") or 0),
         crunch_s=float(directives.get("crunch") or 0),
         pace_s=float(directives.get("pace") or knobs.tpot_ms / 1000),
-        tool=_tool_name(body, directives.get("call")) if chat else None,
+        tools=_called(body, directives) if chat else (),
         arguments=directives.get("arguments") or "{}",
         logprobs=bool(body.get("logprobs")),
         stop_reason=None if truncated else stop_reason,
         continuous_usage=bool(options.get("continuous_usage_stats")),
+        priority=body.get("priority") or 0,
     )
+
+
+def _prompts(body: dict[str, Any]) -> int:
+    """How many prompts are to be completed, each for itself."""
+    prompt = body.get("prompt")
+    several = isinstance(prompt, list) and not isinstance(prompt[0], int)
+    return len(prompt) if several and isinstance(prompt, list) else 1
 
 
 def _stopped(words: list[str], stop: Any) -> tuple[list[str], str | None]:
@@ -105,11 +116,26 @@ def _prompt_text(body: dict[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _tool_name(body: dict[str, Any], called: str | None) -> str | None:
+def _last_text(body: dict[str, Any]) -> str:
+    """The last message, which a model that has called a tool has the result in."""
+    return _prompt_text({"messages": body.get("messages", ())[-1:]})
+
+
+def _called(body: dict[str, Any], directives: dict[str, str]) -> tuple[str, ...]:
+    """The tools that this answer calls."""
     choice = body.get("tool_choice", "auto")
     if isinstance(choice, dict):
-        return str(choice["function"]["name"])
-    if choice == "required" and body.get("tools"):
-        return str(body["tools"][0]["function"]["name"])
-    names = {tool["function"]["name"] for tool in body.get("tools") or ()}
-    return called if choice == "auto" and called in names else None
+        return (str(choice["function"]["name"]),)
+    names = [str(tool["function"]["name"]) for tool in body.get("tools") or ()]
+    called = tuple(name for name in directives.get("call", "").split(",") if name in names)
+    if choice == "required":
+        return called or tuple(names[:1])
+    times = int(directives.get("times") or 0)
+    return () if choice != "auto" or (times and _results(body) >= times) else called
+
+
+def _results(body: dict[str, Any]) -> int:
+    """How many results of tools there are since the user's last message."""
+    roles = [message.get("role") for message in body["messages"]]
+    last = max((place for place, role in enumerate(roles) if role == "user"), default=-1)
+    return roles[last + 1 :].count("tool")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from serve.engines.fake.answer import logprob, usage_of
+from serve.engines.fake.core import Job
 from serve.engines.fake.engine import FakeEngine, Work
 from serve.engines.fake.script import Script
 
@@ -34,8 +35,8 @@ class StreamedAnswer:
         }
         self._head = orjson.dumps(head)[:-1]
         self._next = 0
-        self._total = script.thinking + (1 if script.tool else len(script.words))
-        self._timer: asyncio.TimerHandle | asyncio.Handle | Work | None = None
+        self._total = script.thinking + len(script.tools or script.words)
+        self._timer: asyncio.TimerHandle | asyncio.Handle | Work | Job | None = None
 
     def start(self) -> None:
         self._protocol.write_head(200, b"text/event-stream", chunked=True)
@@ -49,10 +50,27 @@ class StreamedAnswer:
             self._timer.cancel()
 
     def _prefill(self) -> None:
-        if self._script.prefill_s:
-            self._timer = Work(self._engine, self._script.prefill_s, self._begin)
+        script = self._script
+        if self._engine.core is not None:
+            uncached = max(1, script.prompt_tokens - script.cached_tokens)
+            self._timer = self._engine.core.add(
+                uncached, script.priority, script.choices, self._wrote
+            )
+        elif script.prefill_s:
+            self._timer = Work(self._engine, script.prefill_s, self._begin)
         else:
             self._begin()
+
+    def _wrote(self) -> bool:
+        """The core has computed one more token; whether more will come."""
+        if self._next:
+            self._step()
+        else:
+            self._begin()
+        if self._next < self._total:
+            return True
+        self._step()
+        return False
 
     def _begin(self) -> None:
         if self._engine.stalled:
@@ -95,6 +113,8 @@ class StreamedAnswer:
             choice["finish_reason"] = self._finish_reason() if last else None
             choice["stop_reason"] = self._script.stop_reason if last else None
             self._event([choice])
+        if self._engine.core is not None:
+            return
         loop = asyncio.get_running_loop()
         if self._pause_s:
             self._timer = loop.call_later(self._pause_s, self._step)
@@ -102,22 +122,22 @@ class StreamedAnswer:
             self._timer = loop.call_soon(self._step)
 
     def _finish_reason(self) -> str:
-        return "tool_calls" if self._script.tool else self._script.finish
+        return "tool_calls" if self._script.tools else self._script.finish
 
     def _choice(self, position: int) -> dict[str, Any]:
         script = self._script
         if position < script.thinking:
             gap = "" if position + 1 == script.thinking else " "
             return {"delta": {"reasoning": f"t{position}{gap}"}, "logprobs": None}
-        if script.tool:
+        place = position - script.thinking
+        if script.tools:
             call = {
-                "index": 0,
-                "id": "call-0",
+                "index": place,
+                "id": f"call-{place}",
                 "type": "function",
-                "function": {"name": script.tool, "arguments": script.arguments},
+                "function": {"name": script.tools[place], "arguments": script.arguments},
             }
             return {"delta": {"tool_calls": [call]}, "logprobs": None}
-        place = position - script.thinking
         word = script.words[place] + ("" if place + 1 == len(script.words) else " ")
         if not script.chat:
             return {"text": word, "logprobs": None}

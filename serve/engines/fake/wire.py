@@ -5,15 +5,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 from urllib.parse import parse_qs
 
 import httptools
 import orjson
 
+from serve.engines.fake import vectors
 from serve.engines.fake.adapters import Refusal
-from serve.engines.fake.answer import embeddings, tokenized, unstreamed
+from serve.engines.fake.answer import unstreamed
+from serve.engines.fake.core import Core, Job
 from serve.engines.fake.engine import FakeEngine, Work
 from serve.engines.fake.script import Script, prompt_words, script_of
 from serve.engines.fake.stream import StreamedAnswer
@@ -29,7 +31,7 @@ class FakeProtocol(asyncio.Protocol):
         self._url = b""
         self._body: list[bytes] = []
         self._answer: StreamedAnswer | None = None
-        self._work: Work | None = None
+        self._work: Work | Job | None = None
         self._order: asyncio.Task[None] | None = None
         self._counted = False
 
@@ -69,17 +71,18 @@ class FakeProtocol(asyncio.Protocol):
             case b"/v1/chat/completions" | b"/v1/completions":
                 self._generate(self._json())
             case b"/tokenize":
-                words = prompt_words(self._json())
-                answer = tokenized(words, self._engine.knobs.context_tokens)
-                self._reply(200, orjson.dumps(answer))
-            case b"/v1/embeddings":
-                self._embed(self._json())
+                self._tokenize(self._json())
+            case b"/detokenize":
+                self._reply(200, orjson.dumps(vectors.detokenized(self._json())))
+            case b"/v1/embeddings" | b"/v1/score" | b"/v1/rerank":
+                self._pool(path, self._json())
             case b"/health":
                 self._reply(503 if self._engine.dead else 200, b"")
             case b"/metrics":
                 self._reply(200, self._engine.metrics().encode(), b"text/plain; version=0.0.4")
             case b"/v1/models":
-                data = [{"id": self._engine.knobs.model}, *self._engine.adapters.cards()]
+                own = {"id": self._engine.knobs.model, "object": "model", "owned_by": "vllm"}
+                data = [own, *self._engine.adapters.cards()]
                 self._reply(200, orjson.dumps({"object": "list", "data": data}))
             case _:
                 self._ordered(path, query)
@@ -136,47 +139,87 @@ class FakeProtocol(asyncio.Protocol):
 
     # Answers
 
-    def _embed(self, body: dict[str, Any]) -> None:
-        if not self._engine.stalled:
-            self._engine.steps += 1
-            self._reply(200, orjson.dumps(embeddings(body)))
+    def _tokenize(self, body: dict[str, Any]) -> None:
+        shown = bool(body.get("return_token_strs"))
+        context_tokens = self._engine.knobs.context_tokens
+        answer = vectors.tokenized(prompt_words(body), context_tokens, shown=shown)
+        self._reply(200, orjson.dumps(answer))
+
+    def _pool(self, path: bytes, body: dict[str, Any]) -> None:
+        engine = self._engine
+        if path == b"/v1/embeddings":
+            make, texts = vectors.embeddings, vectors.inputs_of(body)
+        else:
+            make = vectors.scores if path == b"/v1/score" else vectors.ranking
+            texts = [text for pair in vectors.pairs_of(body) for text in pair]
+        script = script_of({"model": engine.knobs.model, **body, "input": texts}, engine.knobs)
+        script.words = []
+        longest = max(len(text.split()) for text in texts)
+        if not self._taken(script, longest):
+            return
+
+        def finish() -> None:
+            self._end()
+            engine.steps += 1
+            try:
+                answer = make(body)
+            except vectors.Unfit as unfit:
+                self._refuse(400, "BadRequestError", str(unfit))
+            else:
+                engine.prompt_tokens += answer["usage"]["prompt_tokens"]
+                self._reply(200, orjson.dumps(answer))
+
+        engine.when_free(lambda: self._begin(script, finish))
 
     def _generate(self, body: dict[str, Any]) -> None:
         engine = self._engine
         script = script_of(body, engine.knobs)
-        engine.served += 1
-        answer_id = f"chatcmpl-fake{engine.served}"
-        if engine.dead:
-            self._dead()
-            return
-        if not engine.knows(script.model):
-            words = f"The model `{script.model}` does not exist."
-            self._refuse(404, "NotFoundError", words)
-            return
-        if script.prompt_tokens > engine.knobs.context_tokens:
-            words = f"the maximum context length is {engine.knobs.context_tokens} tokens"
-            self._refuse(400, "BadRequestError", words)
-            return
-        if script.status != 200:
-            self._refuse(script.status, "BadRequestError", f"fake status {script.status}")
+        answer_id = f"chatcmpl-fake{engine.served + 1}"
+        if not self._taken(script, script.prompt_tokens):
             return
         if not engine.sane and not engine.asleep_level:
             script.words = ["!"] * len(script.words)
-        script.cached_tokens = engine.prefix.admit(script.model, script.prompt)
-        engine.when_free(lambda: self._begin(script, answer_id))
-
-    def _begin(self, script: Script, answer_id: str) -> None:
-        if self._transport is None:
-            return  # gone while the engine slept
-        self._engine.running += 1
-        self._counted = True
+        owner = f"{script.model} {body.get('cache_salt')}"
+        script.cached_tokens = engine.prefix.admit(owner, script.prompt)
         if script.stream:
+            engine.when_free(lambda: self._begin_stream(script, answer_id))
+        else:
+            engine.when_free(lambda: self._begin(script, lambda: self._whole(script, answer_id)))
+
+    def _taken(self, script: Script, prompt_tokens: int) -> bool:
+        """Whether the request is one to begin; what is not has been answered."""
+        engine = self._engine
+        engine.served += 1
+        if engine.dead:
+            self._dead()
+        elif not engine.knows(script.model):
+            words = f"The model `{script.model}` does not exist."
+            self._refuse(404, "NotFoundError", words)
+        elif prompt_tokens > engine.knobs.context_tokens:
+            words = f"the maximum context length is {engine.knobs.context_tokens} tokens"
+            self._refuse(400, "BadRequestError", words)
+        elif script.status != 200:
+            self._refuse(script.status, "BadRequestError", f"fake status {script.status}")
+        else:
+            return True
+        return False
+
+    def _begin_stream(self, script: Script, answer_id: str) -> None:
+        if self._count():
             self._answer = StreamedAnswer(self, self._engine, script, answer_id)
             self._answer.start()
-        else:
-            self._begin_whole(script, answer_id)
 
-    def _begin_whole(self, script: Script, answer_id: str) -> None:
+    def _count(self) -> bool:
+        """Begin to run, unless the client is gone since, while the engine slept."""
+        if self._transport is None:
+            return False
+        self._engine.running += 1
+        self._counted = True
+        return True
+
+    def _begin(self, script: Script, finish: Callable[[], None]) -> None:
+        if not self._count():
+            return
         if "stall" in script.faults:
             self._engine.stall()
         if "hang" in script.faults or self._engine.stalled:
@@ -190,17 +233,31 @@ class FakeProtocol(asyncio.Protocol):
         if script.faults:
             self.close()
             return
+        core = self._engine.core
+        if core is not None and script.words:
+            self._together(core, script, finish)
+            return
         seconds = script.prefill_s + script.pace_s * len(script.words)
-
-        def finish() -> None:
-            self._whole(script, answer_id)
-
         if script.crunch_s:
             self._work = Work(self._engine, script.crunch_s, finish, whole=True)
         elif seconds:
             self._work = Work(self._engine, seconds, finish)
         else:
             finish()
+
+    def _together(self, core: Core, script: Script, finish: Callable[[], None]) -> None:
+        """An answer of so many tokens, in steps with others'."""
+        left = len(script.words) + script.thinking
+
+        def wrote() -> bool:
+            nonlocal left
+            left -= 1
+            if not left:
+                finish()
+            return left > 0
+
+        uncached = max(1, script.prompt_tokens - script.cached_tokens)
+        self._work = core.add(uncached, script.priority, script.choices, wrote)
 
     def _dead(self) -> None:
         self._refuse(500, "InternalServerError", "the core is dead")

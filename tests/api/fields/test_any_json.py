@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 from serve.api.fields import (
     CHAT,
     COMPLETION,
+    EMBEDDING,
+    RERANK,
     RESPONSE,
+    SCORE,
+    TOKENIZE,
     Checked,
     check_chat,
     check_completion,
+    check_detokenize,
+    check_embedding,
+    check_rerank,
     check_response,
+    check_score,
+    check_tokenize,
 )
 from serve.core.errors import InvalidRequest
 from serve.respond.asked import Asked
@@ -143,3 +152,26 @@ def test_nesting_as_deep_as_the_parser_takes_in_a_response(field: str) -> None:
 def test_the_parser_keeps_out_what_has_no_json(text: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         orjson.loads(text)
+
+
+@given(st.sampled_from(sorted(EMBEDDING.fields)), JSON)
+@QUICK
+def test_any_value_of_any_embedding_field(name: str, value: Any) -> None:
+    assert fault(check_embedding, {"model": "m", "input": "hi", name: value}) is None
+
+
+@given(st.sampled_from(sorted(RERANK.fields.keys() | SCORE.fields.keys())), JSON)
+@QUICK
+def test_any_value_of_any_field_of_scores(name: str, value: Any) -> None:
+    texts = {"query": "q", "documents": ["a"]}
+    assert fault(check_rerank, {"model": "m", **texts, name: value}) is None
+    assert fault(check_score, {"model": "m", "text_1": "q", "text_2": "a", name: value}) is None
+
+
+@given(st.sampled_from(sorted(TOKENIZE.fields)), JSON)
+@QUICK
+def test_any_value_of_any_field_of_tokens(name: str, value: Any) -> None:
+    assert fault(check_tokenize, {"model": "m", "prompt": "hi", name: value}) is None
+    messages = [{"role": "user", "content": "hi"}]
+    assert fault(check_tokenize, {"model": "m", "messages": messages, name: value}) is None
+    assert fault(check_detokenize, {"model": "m", "tokens": value}) is None

@@ -86,7 +86,7 @@ def test_a_plain_request_goes_on_as_it_came() -> None:
             "unknown_parameter",
         ),
         ({"store": "yes"}, "store", "invalid_type"),
-        ({"service_tier": "flex"}, "service_tier", "unsupported_value"),
+        ({"service_tier": "scale"}, "service_tier", "unsupported_value"),
         ({"service_tier": "gold"}, "service_tier", "invalid_value"),
         ({"verbosity": "low"}, "verbosity", "unsupported_value"),
         ({"modalities": ["text", "audio"]}, "modalities[1]", "unsupported_value"),
@@ -121,7 +121,7 @@ def test_a_value_out_of_bounds_is_refused_by_its_path(
         ({"role": "user", "content": ["x"]}, "messages[1].content[0]", "invalid_type"),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
-            "messages[1].content[0].type",
+            "messages[1].content[0].image_url.url",
             "unsupported_value",
         ),
         (

@@ -223,6 +223,7 @@ def test_every_field_of_vllm_has_a_fate(table: Table, module: str, model: str) -
 
 # Honoured, but not in the engine's body under its own name: what each does instead.
 EFFECTS = {
+    "service_tier": lambda checked: checked.tier == "auto",
     "model": lambda checked: checked.model == "other",
     "stream": lambda checked: checked.stream,
     "stream_options": lambda checked: checked.include_usage,

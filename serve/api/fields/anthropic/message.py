@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from serve.api.fields import checks, faults
+from serve.api.fields.anthropic import shapes
 from serve.api.fields.anthropic.tools import TOOLS_MAX, Choice, choose, read_choice, read_tools
 from serve.api.fields.anthropic.turns import check_cache_control, read_system, read_turns
 from serve.api.fields.checked import Checked
@@ -123,7 +124,8 @@ def _context_management(value: Any, param: str) -> bool:
     """Edits that change nothing where the chat template already decides."""
     checks.keys(value, param, frozenset({"edits"}))
     path = f"{param}.edits"
-    for place, edit in enumerate(checks.array(value.get("edits") or [], path, EDITS_MAX)):
+    edits = value.get("edits")
+    for place, edit in enumerate(checks.array([] if edits is None else edits, path, EDITS_MAX)):
         if type(edit) is not dict:
             raise faults.wrong_type(f"{path}[{place}]", "an object", edit)
         if edit.get("type") != "clear_thinking_20251015":
@@ -151,7 +153,7 @@ MESSAGES: Final = Table(
         ),
         honoured(
             "messages",
-            Check(f"array of 1 to {MESSAGES_MAX:,} messages", read_turns),
+            Check(f"array of 1 to {MESSAGES_MAX:,} messages", read_turns, shapes.MESSAGES),
             "Roles `user`, `assistant`, `system`; blocks `text`, `tool_use`, `tool_result`, "
             "`thinking`, `redacted_thinking`. A last message of the assistant's is gone on with. "
             "Images, documents and blocks of server tools are refused by their path.",
@@ -159,7 +161,7 @@ MESSAGES: Final = Table(
         ),
         honoured(
             "system",
-            Check("string, or array of text blocks", read_system),
+            Check("string, or array of text blocks", read_system, shapes.SYSTEM),
             "Claude Code's `x-anthropic-billing-header` line is left out: it differs in every "
             "request and would keep prefixes out of the cache.",
             _ANTHROPIC,
@@ -183,14 +185,20 @@ MESSAGES: Final = Table(
         forwarded("top_k", checks.integer(0, checks.INT32_MAX), "0: off.", _ANTHROPIC),
         honoured(
             "tools",
-            Check(f"array of up to {TOOLS_MAX} tools with an `input_schema`", read_tools),
+            Check(
+                f"array of up to {TOOLS_MAX} tools with an `input_schema`", read_tools, shapes.TOOLS
+            ),
             "`strict: true` holds the input to the schema. Server tools (`web_search_…`, "
             "`code_execution_…`), toolsets, `defer_loading` and `input_examples` are refused.",
             _ANTHROPIC,
         ),
         honoured(
             "tool_choice",
-            Check("object: `type` `auto`, `any`, `none`, or `tool` with `name`", read_choice),
+            Check(
+                "object: `type` `auto`, `any`, `none`, or `tool` with `name`",
+                read_choice,
+                shapes.CHOICE,
+            ),
             "`disable_parallel_tool_use: true`: at most one call.",
             _ANTHROPIC,
         ),
@@ -200,6 +208,7 @@ MESSAGES: Final = Table(
                 "object: `type` `disabled`, `adaptive`, or `enabled` with `budget_tokens` from "
                 f"{BUDGET_MIN_TOKENS:,}; `display`",
                 _thinking,
+                shapes.thinking(BUDGET_MIN_TOKENS),
             ),
             "Asked of the model's chat template; the budget holds where the model has a "
             "reasoning parser. Absent or `adaptive`: as the model does by itself.",
@@ -207,32 +216,44 @@ MESSAGES: Final = Table(
         ),
         honoured(
             "output_config",
-            Check("object: `effort`; `format`: `type` `json_schema`, `schema`", _output_config),
+            Check(
+                "object: `effort`; `format`: `type` `json_schema`, `schema`",
+                _output_config,
+                shapes.output_config(*_EFFORTS),
+            ),
             "`effort` is given to the model's chat template. `task_budget` is refused.",
             _ANTHROPIC,
         ),
         honoured(
             "output_format",
-            Check("object: `type` `json_schema`, `schema`", _output_format),
+            Check("object: `type` `json_schema`, `schema`", _output_format, shapes.OUTPUT_FORMAT),
             "The older place of `output_config.format`.",
             _ANTHROPIC,
         ),
         honoured(
             "context_management",
-            Check("object: `edits` of `type` `clear_thinking_20251015`", _context_management),
+            Check(
+                "object: `edits` of `type` `clear_thinking_20251015`",
+                _context_management,
+                shapes.edits("clear_thinking_20251015", EDITS_MAX),
+            ),
             "Chat templates decide what they show of older thinking, so that no edit is applied, "
             "and the answer says so. Other edits are refused.",
             _ANTHROPIC,
         ),
         accepted(
             "cache_control",
-            Check("object: `type` `ephemeral`", check_cache_control),
+            Check("object: `type` `ephemeral`", check_cache_control, shapes.CACHE_CONTROL),
             "Prefixes are shared by content, marked or not; blocks' and tools' marks likewise.",
             _ANTHROPIC,
         ),
         accepted(
             "metadata",
-            Check(f"object: `user_id`, up to {USER_ID_MAX_CHARS:,} characters", _metadata),
+            Check(
+                f"object: `user_id`, up to {USER_ID_MAX_CHARS:,} characters",
+                _metadata,
+                shapes.user(USER_ID_MAX_CHARS),
+            ),
             "Never logged, never sent to the engine.",
             _ANTHROPIC,
         ),
@@ -255,7 +276,7 @@ MESSAGES: Final = Table(
         ),
         accepted(
             "diagnostics",
-            Check("object: `previous_message_id`", _diagnostics),
+            Check("object: `previous_message_id`", _diagnostics, shapes.DIAGNOSTICS),
             "The answer's `diagnostics` is null.",
             _ANTHROPIC,
         ),
@@ -329,6 +350,7 @@ def _asked(engine: JSON, own: JSON) -> AskedMessage:
         tool_names=box.names,
         tool_choice=choice.engine if type(choice.engine) is str else "named",
         strict_tools=box.strict,
+        images=conversation.images,
     )
     return AskedMessage(
         checked,

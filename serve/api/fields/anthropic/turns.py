@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from serve.api.fields import checks, faults
+from serve.api.fields import checks, faults, media
 from serve.api.fields.messages import (
     CALLS_MAX,
     ID_MAX_CHARS,
@@ -26,7 +26,7 @@ BILLING: Final = "x-anthropic-billing-header"
 """Claude Code puts a line for Anthropic's accounting into the system prompt. It differs in every
 request, so that no prefix would ever be found in the cache."""
 
-_TEXT_ONLY: Final = "models served here take text only."
+_TEXT_ONLY: Final = "only text, and images in a user's turn, are taken."
 _NO_SERVER_TOOLS: Final = "this server runs no tools for this API."
 _REFUSED: Final[Mapping[str, str]] = {
     "image": _TEXT_ONLY,
@@ -63,6 +63,9 @@ class _Chat:
             self.messages.append({"role": role, "content": []})
         return self.messages[-1]
 
+    def show(self, image: JSON) -> None:
+        self.turn("user")["content"].append(image)
+
     def say(self, role: str, text: str) -> None:
         self.texts.append(text)
         self.turn(role)["content"].append(text)
@@ -71,13 +74,18 @@ class _Chat:
         size = 0
         for text in self.texts:
             size += len(text) if text.isascii() else checks.size_bytes(text, "messages")
-        return Conversation([_joined(message) for message in self.messages], self.texts, size)
+        messages = [_joined(message) for message in self.messages]
+        return Conversation(messages, self.texts, size, media.images_in(messages))
 
 
 def _joined(message: JSON) -> JSON:
+    content = message["content"]
     if message["role"] != "assistant":
-        return {**message, "content": "\n".join(message["content"])}
-    text = "".join(message["content"])
+        if all(type(one) is str for one in content):
+            return {**message, "content": "\n".join(content)}
+        parts = [{"type": "text", "text": one} if type(one) is str else one for one in content]
+        return {**message, "content": parts}
+    text = "".join(content)
     joined = {**message, "content": text if text or "tool_calls" not in message else None}
     if "reasoning" in message:
         joined["reasoning"] = "".join(message["reasoning"])
@@ -140,14 +148,20 @@ def _user(chat: _Chat, content: Any, path: str) -> None:
     if type(content) is str:
         chat.say("user", content)
         return
-    said = []
+    said: list[str | JSON] = []
     for block, inner in _blocks(content, path):
-        if _kind(block, inner, ("text", "tool_result")) == "text":
-            said.append(_text(block, inner))
+        match _kind(block, inner, ("text", "image", "tool_result")):
+            case "text":
+                said.append(_text(block, inner))
+            case "image":
+                said.append(_image(block, inner))
+            case _:
+                _tool_result(chat, block, inner)
+    for one in said:
+        if isinstance(one, str):
+            chat.say("user", one)
         else:
-            _tool_result(chat, block, inner)
-    for text in said:
-        chat.say("user", text)
+            chat.show(one)
 
 
 def _system(chat: _Chat, content: Any, path: str) -> None:
@@ -192,6 +206,24 @@ def _blocks(content: Any, path: str) -> list[tuple[Any, str]]:
 def _text(block: JSON, path: str) -> str:
     _keys(block, path, _TEXT_KEYS)
     return _required(block, "text", path, checks.INT32_MAX)
+
+
+def _image(block: JSON, path: str) -> JSON:
+    _keys(block, path, _IMAGE_KEYS)
+    source = block.get("source")
+    path = f"{path}.source"
+    if source is None:
+        raise faults.missing(path)
+    checks.keys(source, path, frozenset({"type", "media_type", "data", "url", "file_id"}))
+    if source.get("type") != "base64":
+        raise faults.unsupported_value(
+            f"{path}.type",
+            source.get("type"),
+            "addresses are not fetched here; send the image itself, in `base64`.",
+        )
+    return media.image_part(
+        media.read_image_data(source.get("media_type"), source.get("data"), path)
+    )
 
 
 def _thought(block: JSON, path: str) -> str:
@@ -273,6 +305,7 @@ def _required(owner: JSON, key: str, path: str, maximum_chars: int) -> str:
 
 
 _TEXT_KEYS: Final = frozenset({"type", "text", "cache_control", "citations"})
+_IMAGE_KEYS: Final = frozenset({"type", "source", "cache_control"})
 _THINKING_KEYS: Final = frozenset({"type", "thinking", "signature", "cache_control"})
 _REDACTED_KEYS: Final = frozenset({"type", "data", "cache_control"})
 _TOOL_USE_KEYS: Final = frozenset(

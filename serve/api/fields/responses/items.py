@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from serve.api.fields import checks, faults
 from serve.api.fields.messages import ID_MAX_CHARS, JSON, MESSAGES_MAX, NAME_MAX_CHARS
+from serve.api.fields.responses.heads import head, status_of
 from serve.api.fields.responses.parts import (
     known,
     read_input,
@@ -15,18 +16,21 @@ from serve.api.fields.responses.parts import (
     read_said,
     read_summary,
     read_thought,
+    read_user,
     required_text,
 )
-from serve.core.ids import new_id
+from serve.api.fields.responses.serveritems import (
+    read_approval_request,
+    read_approval_response,
+    read_call,
+    read_list,
+)
 from serve.respond.sealed import unseal
 
 ITEMS_MAX: Final = MESSAGES_MAX
-SERVER_TOOLS_MAX: Final = 1024
-"""Tools in one replayed list of a server's tools."""
 
 _HOSTED: Final = "there are no hosted tools here; give the model `function` tools."
 _OWN_SHELL: Final = "give the model a `function` tool that runs commands."
-_APPROVAL: Final = "which calls this server makes is the site's to say."
 _REFUSED: Final[Mapping[str, str]] = {
     "file_search_call": _HOSTED,
     "web_search_call": _HOSTED,
@@ -46,8 +50,6 @@ _REFUSED: Final[Mapping[str, str]] = {
     "apply_patch_call_output": "give the model a `function` tool that edits files.",
     "additional_tools": "list all tools in `tools`.",
     "configuration_update": "send `reasoning` and `text` with the request.",
-    "mcp_approval_request": _APPROVAL,
-    "mcp_approval_response": _APPROVAL,
     "compaction_trigger": "compact a conversation with `/v1/responses/compact`.",
 }
 
@@ -90,35 +92,17 @@ def _untyped(item: JSON, path: str) -> str:
     raise faults.missing(f"{path}.type")
 
 
-def _head(item: JSON, path: str, kind: str) -> JSON:
-    """An item's id, made where there is none, and its type."""
-    given = item.get("id")
-    if given is None:
-        return {"id": new_id(_PREFIXES[kind]), "type": kind}
-    return {"id": checks.text(given, f"{path}.id", ID_MAX_CHARS, 1), "type": kind}
-
-
-def _status(item: JSON, path: str, allowed: tuple[str, ...] | None = None) -> str:
-    status = item.get("status")
-    if status is None:
-        return "completed"
-    if status not in (allowed or _STATUSES):
-        raise faults.not_one_of(f"{path}.status", status, allowed or _STATUSES)
-    return str(status)
-
-
 def _message(item: JSON, path: str) -> JSON:
     known(item, path, _MESSAGE_KEYS)
     role = item.get("role")
     if role is None:
         raise faults.missing(f"{path}.role")
-    if role not in _ROLES:
-        raise faults.not_one_of(f"{path}.role", role, _ROLES)
-    kept = _head(item, path, "message")
-    kept["status"] = _status(item, path)
+    if type(role) is not str or role not in _CONTENTS:
+        raise faults.not_one_of(f"{path}.role", role, _CONTENTS)
+    kept = head(item, path, "message")
+    kept["status"] = status_of(item, path)
     kept["role"] = role
-    read = read_said if role == "assistant" else read_input
-    kept["content"] = read(item.get("content"), f"{path}.content")
+    kept["content"] = _CONTENTS[role](item.get("content"), f"{path}.content")
     phase = item.get("phase")
     if phase is not None:
         if phase not in _PHASES:
@@ -139,10 +123,12 @@ def _custom_call(item: JSON, path: str) -> JSON:
 def _call(item: JSON, path: str, kind: str, key: str) -> JSON:
     known(item, path, _CALL_KEYS | {key})
     _direct(item, path)
-    kept = _head(item, path, kind)
-    kept["status"] = _status(item, path)
+    kept = head(item, path, kind)
+    kept["status"] = status_of(item, path)
     kept["call_id"] = required_text(item, "call_id", path, ID_MAX_CHARS)
     kept["name"] = required_text(item, "name", path, NAME_MAX_CHARS)
+    if item.get("namespace") is not None:
+        kept["namespace"] = required_text(item, "namespace", path, NAME_MAX_CHARS)
     kept[key] = required_text(item, key, path)
     return kept
 
@@ -158,28 +144,26 @@ def _custom_output(item: JSON, path: str) -> JSON:
 def _output(item: JSON, path: str, kind: str) -> JSON:
     known(item, path, _OUTPUT_KEYS)
     _direct(item, path)
-    kept = _head(item, path, kind)
-    kept["status"] = _status(item, path)
+    kept = head(item, path, kind)
+    kept["status"] = status_of(item, path)
     kept["call_id"] = required_text(item, "call_id", path, ID_MAX_CHARS)
     kept["output"] = read_output(item.get("output"), f"{path}.output")
     return kept
 
 
 def _direct(item: JSON, path: str) -> None:
-    """Only the model calls tools here, one by one, and each by its own name."""
+    """Only the model calls tools here, one by one."""
     caller = item.get("caller")
     if caller is not None and (type(caller) is not dict or caller.get("type") != "direct"):
         raise faults.unsupported_value(f"{path}.caller", caller, "only the model calls tools.")
-    if item.get("namespace") is not None:
-        raise faults.unsupported(f"{path}.namespace", "tools have no namespaces here.")
     if item.get("async"):
         raise faults.unsupported(f"{path}.async", "every call waits for its output.")
 
 
 def _reasoning(item: JSON, path: str) -> JSON:
     known(item, path, _REASONING_KEYS)
-    kept = _head(item, path, "reasoning")
-    kept["status"] = _status(item, path)
+    kept = head(item, path, "reasoning")
+    kept["status"] = status_of(item, path)
     kept["summary"] = read_summary(item.get("summary"), f"{path}.summary")
     kept["content"] = read_thought(item.get("content"), f"{path}.content")
     sealed = item.get("encrypted_content")
@@ -193,7 +177,7 @@ def _reasoning(item: JSON, path: str) -> JSON:
 
 def _compaction(item: JSON, path: str) -> JSON:
     known(item, path, frozenset({"id", "type", "encrypted_content", "created_by"}))
-    kept = _head(item, path, "compaction")
+    kept = head(item, path, "compaction")
     sealed = kept["encrypted_content"] = required_text(item, "encrypted_content", path)
     if unseal(sealed) is None:
         raise faults.invalid(
@@ -207,40 +191,13 @@ def _reference(item: JSON, path: str) -> JSON:
     return {"type": "item_reference", "id": required_text(item, "id", path, ID_MAX_CHARS)}
 
 
-def _mcp_call(item: JSON, path: str) -> JSON:
-    known(item, path, _MCP_CALL_KEYS)
-    kept = _head(item, path, "mcp_call")
-    kept["status"] = _status(item, path, (*_STATUSES, "calling", "failed"))
-    kept["server_label"] = required_text(item, "server_label", path, NAME_MAX_CHARS)
-    kept["name"] = required_text(item, "name", path, NAME_MAX_CHARS)
-    kept["arguments"] = required_text(item, "arguments", path)
-    output = item.get("output")
-    kept["output"] = (
-        None if output is None else checks.text(output, f"{path}.output", checks.INT32_MAX)
-    )
-    error = item.get("error")
-    if error is not None and type(error) not in (str, dict):
-        raise faults.wrong_type(f"{path}.error", "an object", error)
-    kept["error"] = error
-    return kept
-
-
-def _mcp_list(item: JSON, path: str) -> JSON:
-    known(item, path, frozenset({"id", "type", "server_label", "tools", "error"}))
-    kept = _head(item, path, "mcp_list_tools")
-    kept["server_label"] = required_text(item, "server_label", path, NAME_MAX_CHARS)
-    tools = checks.array(item.get("tools"), f"{path}.tools", SERVER_TOOLS_MAX)
-    for place, tool in enumerate(tools):
-        if type(tool) is not dict:
-            raise faults.wrong_type(f"{path}.tools[{place}]", "an object", tool)
-    kept["tools"] = tools
-    error = item.get("error")
-    kept["error"] = None if error is None else checks.text(error, f"{path}.error", 65_536)
-    return kept
-
-
-_ROLES: Final = ("user", "assistant", "system", "developer")
-_STATUSES: Final = ("in_progress", "completed", "incomplete")
+_CONTENTS: Final = {
+    "user": read_user,
+    "assistant": read_said,
+    "system": read_input,
+    "developer": read_input,
+}
+"""What reads a message's content, by its role."""
 _PHASES: Final = ("commentary", "final_answer")
 _MESSAGE_KEYS: Final = frozenset({"id", "type", "status", "role", "content", "phase"})
 # `parsed_arguments` is what an SDK adds to a call that it has read as JSON.
@@ -254,20 +211,6 @@ _OUTPUT_KEYS: Final = frozenset(
 _REASONING_KEYS: Final = frozenset(
     {"id", "type", "status", "summary", "content", "encrypted_content"}
 )
-_MCP_CALL_KEYS: Final = frozenset(
-    {"id", "type", "status", "server_label", "name", "arguments", "output", "error"}
-)
-_PREFIXES: Final[Mapping[str, str]] = {
-    "message": "msg",
-    "reasoning": "rs",
-    "function_call": "fc",
-    "function_call_output": "fco",
-    "custom_tool_call": "ctc",
-    "custom_tool_call_output": "ctco",
-    "mcp_call": "mcp",
-    "mcp_list_tools": "mcpl",
-    "compaction": "cmp",
-}
 _READERS: Final[Mapping[str, Callable[[JSON, str], JSON]]] = {
     "message": _message,
     "function_call": _function_call,
@@ -277,6 +220,8 @@ _READERS: Final[Mapping[str, Callable[[JSON, str], JSON]]] = {
     "reasoning": _reasoning,
     "item_reference": _reference,
     "compaction": _compaction,
-    "mcp_call": _mcp_call,
-    "mcp_list_tools": _mcp_list,
+    "mcp_call": read_call,
+    "mcp_list_tools": read_list,
+    "mcp_approval_request": read_approval_request,
+    "mcp_approval_response": read_approval_response,
 }

@@ -171,3 +171,10 @@ _CACHE_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "mode": ("implicit", "explicit"),
     "ttl": ("30m", "12h"),
 }
+
+
+def read_client_metadata(value: Any, param: str) -> JSON:
+    """Any object: it is looked at no further."""
+    if type(value) is not dict:
+        raise faults.wrong_type(param, "an object", value)
+    return value

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from serve.api.fields import checks, faults
-from serve.api.fields.messages import JSON, PARTS_MAX
+from serve.api.fields import checks, faults, media
+from serve.api.fields.messages import JSON, MEDIA, PARTS_MAX
 
 TEXT_ONLY: Final = "models served here take text only."
 
@@ -29,10 +29,15 @@ def required_text(owner: JSON, key: str, path: str, maximum: int | None = None) 
 
 
 def read_input(value: Any, path: str) -> list[JSON]:
-    """What a user, a developer or the system says: a string, or `input_text` parts."""
+    """What a developer or the system says: a string, or `input_text` parts."""
     if type(value) is str:
         return [{"type": "input_text", "text": value}]
     return read_parts(value, path, _INPUT, 1)
+
+
+def read_user(value: Any, path: str) -> list[JSON]:
+    """What a user says: a string, or `input_text` and `input_image` parts."""
+    return read_parts(value, path, _USER, 1) if type(value) is list else read_input(value, path)
 
 
 def read_said(value: Any, path: str) -> list[JSON]:
@@ -80,7 +85,7 @@ def _part(part: Any, path: str, readers: Mapping[str, Reader]) -> JSON:
     read = readers.get(kind) if type(kind) is str else None
     if read is None:
         if type(kind) is str and kind in _MEDIA:
-            raise faults.unsupported_value(f"{path}.type", kind, TEXT_ONLY)
+            raise faults.unsupported_value(f"{path}.type", kind, MEDIA)
         raise faults.not_one_of(f"{path}.type", kind, readers)
     return read(part, path)
 
@@ -94,6 +99,20 @@ def _plain(kind: str, key: str, others: frozenset[str] = frozenset()) -> Reader:
         return {"type": kind, key: required_text(part, key, path)}
 
     return read
+
+
+def _image(part: JSON, path: str) -> JSON:
+    known(part, path, _IMAGE_KEYS)
+    if part.get("file_id") is not None:
+        raise faults.unsupported(
+            f"{path}.file_id", "send the image itself, as a `data:` URL in `image_url`."
+        )
+    if part.get("image_url") is None:
+        raise faults.missing(f"{path}.image_url")
+    detail = part.get("detail")
+    media.check_detail(detail, f"{path}.detail")
+    url = media.read_image_url(part["image_url"], f"{path}.image_url")
+    return {"type": "input_image", "detail": detail or "auto", "file_id": None, "image_url": url}
 
 
 def _said(text: str, annotations: list[Any] | None = None) -> JSON:
@@ -125,6 +144,10 @@ _OUTPUT_KEYS: Final = frozenset({"type", "text", "annotations", "logprobs", "par
 _INPUT: Final[Mapping[str, Reader]] = {
     "input_text": _plain("input_text", "text", frozenset({"prompt_cache_breakpoint"})),
 }
+_IMAGE_KEYS: Final = frozenset(
+    {"type", "detail", "file_id", "image_url", "prompt_cache_breakpoint"}
+)
+_USER: Final[Mapping[str, Reader]] = {**_INPUT, "input_image": _image}
 _OUTPUT: Final[Mapping[str, Reader]] = {
     "output_text": _output_text,
     "refusal": _plain("refusal", "refusal"),

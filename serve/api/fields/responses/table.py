@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from serve.api.fields import checks
+from serve.api.fields.chatshapes import TEMPLATE_SETTINGS
 from serve.api.fields.fate import (
     Check,
     Field,
@@ -16,6 +17,7 @@ from serve.api.fields.fate import (
 )
 from serve.api.fields.messages import ID_MAX_CHARS
 from serve.api.fields.metadata import METADATA
+from serve.api.fields.responses import shapes
 from serve.api.fields.responses.choice import read_choice
 from serve.api.fields.responses.items import ITEMS_MAX, read_input_items
 from serve.api.fields.responses.options import (
@@ -23,6 +25,7 @@ from serve.api.fields.responses.options import (
     SUMMARIES,
     read_background_options,
     read_cache_options,
+    read_client_metadata,
     read_conversation,
     read_image,
     read_include,
@@ -32,7 +35,8 @@ from serve.api.fields.responses.options import (
 )
 from serve.api.fields.responses.parts import TEXT_ONLY
 from serve.api.fields.responses.tools import read_tools
-from serve.api.fields.shared import SHARED, template_settings
+from serve.api.fields.shapes import OBJECT
+from serve.api.fields.shared import SERVICE_TIER, SHARED, template_settings
 from serve.api.fields.tools import TOOLS_MAX
 
 _VLLM: Final = Origin.VLLM
@@ -41,10 +45,11 @@ _SHARED: Final = {field.name: field for field in SHARED}
 MODEL: Final = _SHARED["model"]
 INPUT: Final = honoured(
     "input",
-    Check(f"string, or array of up to {ITEMS_MAX:,} items", read_input_items),
+    Check(f"string, or array of up to {ITEMS_MAX:,} items", read_input_items, shapes.INPUT),
     "Items: messages (roles `user`, `assistant`, `system`, `developer`; text parts), "
     "`function_call`, `custom_tool_call` and their outputs, `reasoning`, `item_reference`, "
-    "`mcp_call`, `mcp_list_tools`, `compaction`. What this API shows may be sent back as it is, or "
+    "`mcp_call`, `mcp_list_tools`, `mcp_approval_request`, `mcp_approval_response`, `compaction`. "
+    "What this API shows may be sent back as it is, or "
     "with less: ids, `status`, `annotations` and `logprobs` may be missing. `compaction` "
     "items are those of `/v1/responses/compact`: a summary, encoded for this server. Reasoning "
     "that another server encrypted is left out; its compactions are refused, as are items of "
@@ -63,23 +68,33 @@ PREVIOUS: Final = honoured(
 )
 CONVERSATION: Final = honoured(
     "conversation",
-    Check("string, or object: `id`", read_conversation),
+    Check("string, or object: `id`", read_conversation, shapes.CONVERSATION),
     "Its items come before the input; input and output are added to it.",
 )
 TOOLS: Final = honoured(
     "tools",
-    Check(f"array of up to {TOOLS_MAX} tools of `type` `function`, `custom` or `mcp`", read_tools),
+    Check(
+        f"array of up to {TOOLS_MAX} tools of `type` `function`, `custom`, `namespace` or `mcp`",
+        read_tools,
+        shapes.TOOLS,
+    ),
     "A `function` is strict where it does not say, unless its schema cannot be held. `custom` "
-    "tools take text; grammars are refused. `mcp` tools are the site's servers, by `server_label`; "
-    "a `server_url` is refused. Hosted tools are refused: give the model functions.",
+    "tools take text; grammars are refused. Tools of a `namespace` are shown to the model as "
+    "`namespace__name`, and their calls have both apart. `mcp` tools are the site's tool servers, "
+    "by `server_label`, with `allowed_tools` and `require_approval`; this server makes their "
+    "calls. A `server_url`, `connector_id`, `authorization` or `headers` is refused: the site file "
+    "has them. Hosted tools are refused: give the model functions.",
 )
 CHOICE: Final = honoured(
     "tool_choice",
     Check(
-        "`none`, `auto`, `required`, a named `function` or `custom` tool, or `allowed_tools`",
+        "`none`, `auto`, `required`, a named `function`, `custom` or `mcp` tool, or "
+        "`allowed_tools`",
         read_choice,
+        shapes.CHOICE,
     ),
-    "`allowed_tools` shows the model only those.",
+    "`allowed_tools` shows the model only those. Once this server has made a call, the model is "
+    "free to answer.",
 )
 PARALLEL: Final = honoured(
     "parallel_tool_calls", checks.boolean(), "`false`: at most one call. The default is `true`."
@@ -93,6 +108,7 @@ REASONING: Final = honoured(
         + ", ".join(f"`{one}`" for one in SUMMARIES)
         + "), `generate_summary`, `context` (`auto`), `mode` (`standard`)",
         read_reasoning,
+        shapes.REASONING,
     ),
     "`effort` goes to the model's chat template; models differ in which they know. `summary` "
     "changes nothing: reasoning is shown in full.",
@@ -103,6 +119,7 @@ TEXT: Final = honoured(
         "object: `format` (`text`, `json_object`, or `json_schema` with `name`, `schema`, "
         "`description`, `strict`), `verbosity` (`medium`)",
         read_text,
+        shapes.TEXT,
     ),
     "The answer is held to its `format` while sampled. Other values of `verbosity` are refused, "
     "because open models do not know them.",
@@ -111,16 +128,6 @@ TRUNCATION: Final = honoured(
     "truncation",
     checks.one_of("auto", "disabled"),
     "`auto` leaves out the oldest items where the context is too short; the default is an error.",
-)
-TIER: Final = accepted(
-    "service_tier",
-    checks.only(
-        ("auto", "default"),
-        "`auto` or `default`",
-        "there is one tier.",
-        checks.one_of("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"),
-    ),
-    "The answer says `default`.",
 )
 CACHE: Final = (
     accepted("prompt_cache_key", checks.string(1024), "Repeated. Prefixes are shared by content."),
@@ -134,12 +141,27 @@ CACHE: Final = (
         Check(
             "object: `mode` (`implicit`, `explicit`), `ttl` (`30m`, `12h`), `prewarm` (`false`)",
             read_cache_options,
+            shapes.CACHE_OPTIONS,
         ),
         "As `prompt_cache_retention`; parts' `prompt_cache_breakpoint` likewise.",
     ),
 )
 IMAGE: Final = accepted(
-    "image", Check("object: `context_compression` (`auto`, `disabled`)", read_image), TEXT_ONLY
+    "image",
+    Check("object: `context_compression` (`auto`, `disabled`)", read_image, shapes.IMAGE),
+    TEXT_ONLY,
+)
+
+
+TEMPLATE: Final = forwarded(
+    "chat_template_kwargs",
+    Check(
+        "object of up to 16 names to strings, numbers, booleans or null",
+        template_settings,
+        TEMPLATE_SETTINGS,
+    ),
+    "For example `enable_thinking`. A name that the template does not read does nothing.",
+    _VLLM,
 )
 
 
@@ -171,13 +193,17 @@ RESPONSE: Final = Table(
         REASONING,
         TEXT,
         TRUNCATION,
-        TIER,
+        SERVICE_TIER,
         *CACHE,
         IMAGE,
         _SHARED["stream"],
         honoured(
             "stream_options",
-            Check("object: `include_obfuscation` (`false`)", read_stream_options),
+            Check(
+                "object: `include_obfuscation` (`false`)",
+                read_stream_options,
+                shapes.STREAM_OPTIONS,
+            ),
             "Only with `stream: true`.",
         ),
         honoured(
@@ -195,12 +221,13 @@ RESPONSE: Final = Table(
             Check(
                 "object: `completion_window` (`soonest`), `continuation_id`",
                 read_background_options,
+                shapes.BACKGROUND_OPTIONS,
             ),
             "There is one way to run in the background.",
         ),
         honoured(
             "include",
-            Check("array of names from OpenAI's list", read_include),
+            Check("array of names from OpenAI's list", read_include, shapes.INCLUDE),
             "`message.output_text.logprobs` and `reasoning.encrypted_content` do what they say; "
             "the others are of hosted tools and images, which do not occur here.",
         ),
@@ -244,18 +271,17 @@ RESPONSE: Final = Table(
         refused("n", "a response is one answer; send the request again."),
         *_sampling(),
         forwarded("include_reasoning", checks.boolean(), "`false` leaves reasoning out.", _VLLM),
-        forwarded(
-            "chat_template_kwargs",
-            Check(
-                "object of up to 16 names to strings, numbers, booleans or null", template_settings
-            ),
-            "For example `enable_thinking`. A name that the template does not read does nothing.",
-            _VLLM,
-        ),
+        TEMPLATE,
         refused("media_io_kwargs", TEXT_ONLY, _VLLM),
         refused("mm_processor_kwargs", TEXT_ONLY, _VLLM),
         refused("enable_response_messages", "it shows the engine's own messages.", _VLLM),
         refused("previous_input_messages", "it puts messages into the prompt unchecked.", _VLLM),
+        accepted(
+            "client_metadata",
+            Check("object", read_client_metadata, OBJECT),
+            "What the program says of itself. Not kept, never sent to the engine.",
+            Origin.CODEX,
+        ),
     ),
 )
 
@@ -281,19 +307,12 @@ INPUT_TOKENS: Final = Table(
         TEXT,
         TRUNCATION,
         refused("personality", "say it in `instructions`."),
-        forwarded(
-            "chat_template_kwargs",
-            Check(
-                "object of up to 16 names to strings, numbers, booleans or null", template_settings
-            ),
-            "As in `/v1/responses`.",
-            _VLLM,
-        ),
+        replace(TEMPLATE, note="As in `/v1/responses`."),
     ),
 )
 
 COMPACT: Final = Table(
     "/v1/responses/compact",
     ("model",),
-    (MODEL, INPUT, INSTRUCTIONS, PREVIOUS, TIER, *_unrepeated(CACHE), IMAGE),
+    (MODEL, INPUT, INSTRUCTIONS, PREVIOUS, SERVICE_TIER, *_unrepeated(CACHE), IMAGE),
 )

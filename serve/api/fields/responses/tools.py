@@ -1,12 +1,13 @@
 """The tools of a Responses request, and which of them the model may or must call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serve.api.fields import checks, faults
 from serve.api.fields.messages import JSON
+from serve.api.fields.responses.namespaces import read_namespace
 from serve.api.fields.responses.parts import known, required_text
+from serve.api.fields.responses.toolset import Toolset
 from serve.api.fields.schema import check_schema
 from serve.api.fields.tools import DESCRIPTION_MAX_CHARS, TOOLS_MAX
 from serve.core.errors import InvalidRequest
@@ -15,7 +16,6 @@ LABEL_MAX_CHARS: Final = 64
 
 _FUNCTIONS: Final = "there are no hosted tools here; give the model `function` tools."
 _REFUSED: Final[Mapping[str, str]] = {
-    "namespace": "list its functions in `tools` themselves.",
     "tool_search": "list all tools in `tools`.",
     "programmatic_tool_calling": "only the model calls tools.",
     **dict.fromkeys(
@@ -37,7 +37,9 @@ _REFUSED: Final[Mapping[str, str]] = {
         _FUNCTIONS,
     ),
 }
-_SITE_SERVERS: Final = "servers are named by `server_label`; their addresses are the site's."
+_SITE_SERVERS: Final = (
+    "name one of the site's servers by `server_label`; addresses and secrets are in the site file."
+)
 _FREE_TEXT: Final[JSON] = {
     "type": "object",
     "properties": {"input": {"type": "string"}},
@@ -45,35 +47,6 @@ _FREE_TEXT: Final[JSON] = {
     "additionalProperties": False,
 }
 """The parameters of a custom tool, as the model sees them."""
-
-
-@dataclass(slots=True)
-class Toolset:
-    """Checked tools: as the engine takes them, and as the response object repeats them.
-
-    `kinds` are `function` or `custom` by name.
-    """
-
-    engine: list[JSON] = field(default_factory=list)
-    shown: list[JSON] = field(default_factory=list)
-    server: list[JSON] = field(default_factory=list)
-    strict: dict[str, JSON] = field(default_factory=dict)
-    kinds: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def custom(self) -> frozenset[str]:
-        """The names whose input is free text."""
-        return frozenset(name for name, kind in self.kinds.items() if kind == "custom")
-
-    def only(self, names: frozenset[str]) -> "Toolset":
-        """The same with fewer tools for the engine."""
-        return Toolset(
-            engine=[tool for tool in self.engine if tool["function"]["name"] in names],
-            shown=self.shown,
-            server=[],
-            strict={name: schema for name, schema in self.strict.items() if name in names},
-            kinds={name: kind for name, kind in self.kinds.items() if name in names},
-        )
 
 
 def read_tools(value: Any, param: str) -> Toolset:
@@ -179,8 +152,15 @@ def _text_format(value: Any, path: str) -> None:
     known(value, path, frozenset({"type"}))
 
 
+def _namespace(tools: Toolset, tool: JSON, path: str) -> None:
+    read_namespace(tools, tool, path, _read_tool)
+
+
 def _mcp(tools: Toolset, tool: JSON, path: str) -> None:
-    """A server of the site's, by its label; whether there is one is for the run to say."""
+    """A server of the site's, by its label; whether there is one `request` checks.
+
+    `require_approval` stays None where the request leaves it to the site.
+    """
     known(tool, path, _MCP_KEYS)
     for key in ("server_url", "connector_id", "tunnel_id", "authorization", "headers"):
         if tool.get(key) is not None:
@@ -189,18 +169,13 @@ def _mcp(tools: Toolset, tool: JSON, path: str) -> None:
     if any(one["server_label"] == label for one in tools.server):
         raise faults.invalid(f"{path}.server_label", f"another server is labelled '{label}'.")
     _plain(tool, path)
-    approval = tool.get("require_approval")
-    if approval is not None and approval != "never":
-        raise faults.unsupported_value(
-            f"{path}.require_approval", approval, "which calls are made is the site's to say."
-        )
     kept: JSON = {"type": "mcp", "server_label": label}
     if (told := tool.get("server_description")) is not None:
         kept["server_description"] = checks.text(
             told, f"{path}.server_description", DESCRIPTION_MAX_CHARS
         )
     kept["allowed_tools"] = _filter(tool.get("allowed_tools"), f"{path}.allowed_tools")
-    kept["require_approval"] = "never"
+    kept["require_approval"] = _approval(tool.get("require_approval"), f"{path}.require_approval")
     tools.server.append(kept)
     tools.shown.append(kept)
 
@@ -218,6 +193,24 @@ def _filter(value: Any, path: str) -> Any:
         kept["tool_names"] = _names(names, f"{path}.tool_names")
     if (read_only := value.get("read_only")) is not None:
         kept["read_only"] = checks.boolean().run(read_only, f"{path}.read_only")
+    return kept
+
+
+def _approval(value: Any, path: str) -> Any:
+    """Which calls wait for the client: all, none, or by filters."""
+    if value is None:
+        return None
+    if type(value) is str:
+        if value not in ("always", "never"):
+            raise faults.not_one_of(path, value, ("always", "never"))
+        return value
+    known(value, path, frozenset({"always", "never"}))
+    kept: JSON = {}
+    for key in ("always", "never"):
+        if (filtered := value.get(key)) is not None:
+            if type(filtered) is not dict:
+                raise faults.wrong_type(f"{path}.{key}", "an object", filtered)
+            kept[key] = _filter(filtered, f"{path}.{key}")
     return kept
 
 
@@ -257,6 +250,7 @@ _READERS: Final[Mapping[str, Callable[[Toolset, JSON, str], None]]] = {
     "function": _function,
     "custom": _custom,
     "mcp": _mcp,
+    "namespace": _namespace,
 }
 _COMMON_KEYS: Final = frozenset({"type", "allowed_callers", "defer_loading"})
 _FUNCTION_KEYS: Final = _COMMON_KEYS | {

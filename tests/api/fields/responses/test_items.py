@@ -145,7 +145,13 @@ def test_what_an_answer_says_of_itself_is_kept() -> None:
             {"type": "mcp_call", "server_label": "s", "name": "f", "arguments": "{}"},
             "mcp_",
             {"type": "mcp_call", "status": "completed", "server_label": "s", "name": "f",
-             "arguments": "{}", "output": None, "error": None},
+             "arguments": "{}", "output": None, "error": None, "approval_request_id": None},
+        ),
+        (
+            {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
+            "mcpa_",
+            {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True,
+             "reason": None},
         ),
         (
             {"type": "mcp_list_tools", "server_label": "s", "tools": []},
@@ -200,7 +206,7 @@ def test_reasoning_keeps_what_this_server_sealed_and_no_other() -> None:
         ({"role": "user", "content": "x", "id": 1}, "input[0].id", "invalid_type"),
         (
             {"role": "user", "content": [{"type": "input_image", "image_url": "data:"}]},
-            "input[0].content[0].type",
+            "input[0].content[0].image_url",
             "unsupported_value",
         ),
         (
@@ -225,7 +231,7 @@ def test_reasoning_keeps_what_this_server_sealed_and_no_other() -> None:
         ),
         ({**CALL, "call_id": None}, "input[0].call_id", "missing_required_parameter"),
         ({**CALL, "arguments": {}}, "input[0].arguments", "invalid_type"),
-        ({**CALL, "namespace": "n"}, "input[0].namespace", "unsupported_parameter"),
+        ({**CALL, "namespace": 1}, "input[0].namespace", "invalid_type"),
         ({**CALL, "async": True}, "input[0].async", "unsupported_parameter"),
         (
             {**CALL, "caller": {"type": "program", "caller_id": "p"}},
@@ -250,7 +256,12 @@ def test_reasoning_keeps_what_this_server_sealed_and_no_other() -> None:
         ),
         ({"type": "item_reference"}, "input[0].id", "missing_required_parameter"),
         ({"type": "web_search_call", "id": "ws_1"}, "input[0].type", "unsupported_value"),
-        ({"type": "mcp_approval_response"}, "input[0].type", "unsupported_value"),
+        (
+            {"type": "mcp_approval_response", "approval_request_id": "mcpr_1"},
+            "input[0].approve",
+            "missing_required_parameter",
+        ),
+        ({"type": "mcp_approval_request"}, "input[0].id", "missing_required_parameter"),
         ({"type": "compaction_trigger"}, "input[0].type", "unsupported_value"),
         ({"type": "local_shell_call_output"}, "input[0].type", "unsupported_value"),
     ],
@@ -301,6 +312,9 @@ ITEMS = st.one_of(
     items_of("compaction", encrypted_content=st.builds(seal, TEXTS)),
     items_of("mcp_call", server_label=NAMES, name=NAMES, arguments=TEXTS,
              output=st.none() | TEXTS, error=st.none()),
+    items_of("mcp_approval_request", id=NAMES, server_label=NAMES, name=NAMES, arguments=TEXTS),
+    items_of("mcp_approval_response", approval_request_id=NAMES, approve=st.booleans(),
+             reason=st.none() | TEXTS),
 )  # fmt: skip
 
 

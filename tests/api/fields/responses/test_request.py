@@ -9,12 +9,14 @@ from serve.api.fields import check_compact, check_input_tokens, check_response
 from serve.core.errors import InvalidRequest
 from serve.respond.asked import Asked
 from serve.settings.site import Limits
+from serve.toolservers.records import Terms
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
 TOOL = {"type": "function", "name": "f", "parameters": SCHEMA}
 OTHER = {"type": "function", "name": "h", "parameters": SCHEMA, "strict": False}
 CUSTOM = {"type": "custom", "name": "g", "description": "writes"}
 MCP = {"type": "mcp", "server_label": "docs"}
+DOCS = {"docs": Terms()}
 FREE_TEXT = {
     "type": "object",
     "properties": {"input": {"type": "string"}},
@@ -102,7 +104,7 @@ def test_what_is_not_asked_has_the_apis_defaults() -> None:
             "image.context_compression",
             "unsupported_value",
         ),
-        ({"service_tier": "flex"}, "service_tier", "unsupported_value"),
+        ({"service_tier": "fast"}, "service_tier", "unsupported_value"),
         ({"top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
         ({"max_output_tokens": 0}, "max_output_tokens", "integer_below_min_value"),
         ({"min_tokens": 5, "max_output_tokens": 4}, "min_tokens", "integer_above_max_value"),
@@ -220,17 +222,63 @@ def test_a_server_of_the_sites_is_left_to_the_run() -> None:
     given = {**MCP, "allowed_tools": {"tool_names": ["a"]}}
     shown = {**given, "require_approval": "never"}
     body = {"model": "m", "input": "hi", "tools": [given], "tool_choice": "required"}
-    asked = check_response(body, Limits(), {"docs"})
+    asked = check_response(body, Limits(), DOCS)
     assert asked.server_tools == (shown,)
     assert asked.engine_body == {}
     assert asked.echo["tools"] == [shown]
     assert asked.echo["tool_choice"] == "required"
     del body["tool_choice"]
-    assert check_input_tokens(body, Limits(), {"docs"}).server_tools == (shown,)
+    assert check_input_tokens(body, Limits(), DOCS).server_tools == (shown,)
 
 
 def test_a_server_that_the_site_does_not_name_is_refused() -> None:
     assert refused(tools=[TOOL, MCP]) == ("tools[1].server_label", "invalid_value")
+    with pytest.raises(InvalidRequest, match=r"'docs' for you; it has files, mail\."):
+        check_response(
+            {"model": "m", "input": "hi", "tools": [MCP]},
+            Limits(),
+            {"files": Terms(), "mail": Terms()},
+        )
+
+
+def with_server(terms: Terms, **tool: Any) -> Any:
+    body = {"model": "m", "input": "hi", "tools": [{**MCP, **tool}]}
+    (found,) = check_response(body, Limits(), {"docs": terms}).server_tools
+    return found["require_approval"]
+
+
+def test_who_approves() -> None:
+    """The site's word holds where the request has none, and cannot be relaxed."""
+    assert with_server(Terms()) == "never"
+    assert with_server(Terms("always")) == "always"
+    assert with_server(Terms(), require_approval="always") == "always"
+    filters = {"never": {"tool_names": ["a"]}, "always": {"read_only": False}}
+    assert with_server(Terms(), require_approval=filters) == filters
+    for relaxed in ("never", filters):
+        with pytest.raises(InvalidRequest) as caught:
+            with_server(Terms("always"), require_approval=relaxed)
+        assert caught.value.param == "tools[0].require_approval"
+
+
+def test_a_function_that_a_servers_tool_would_be_taken_for() -> None:
+    body = {"model": "m", "input": "hi", "tools": [MCP, {**TOOL, "name": "docs__f"}]}
+    with pytest.raises(InvalidRequest, match="rename it"):
+        check_response(body, Limits(), DOCS)
+
+
+def test_a_server_is_chosen_by_its_label() -> None:
+    body = {"model": "m", "input": "hi", "tools": [TOOL, MCP]}
+    choice = {"type": "mcp", "server_label": "docs", "name": "look.up"}
+    asked = check_response({**body, "tool_choice": choice}, Limits(), DOCS)
+    assert asked.choice == choice == asked.echo["tool_choice"]
+    assert "tool_choice" not in asked.engine_body
+    allowed = {**ALLOWED, "tools": [{"type": "mcp", "server_label": "docs"}]}
+    asked = check_response({**body, "tool_choice": allowed}, Limits(), DOCS)
+    assert (len(asked.server_tools), "tools" in asked.engine_body) == (1, False)
+    for wrong in ({**choice, "server_label": "x"}, {**allowed, "tools": [choice]}):
+        with pytest.raises(InvalidRequest) as caught:
+            check_response({**body, "tool_choice": wrong}, Limits(), DOCS)
+        assert (caught.value.param or "").startswith("tool_choice")
 
 
 def named(kind: str, name: str) -> dict[str, str]:
@@ -259,7 +307,7 @@ def test_a_choice_of_tools(choice: Any, sent: str, shown: list[str], forced: boo
     expected = {"type": "function", "function": {"name": sent}} if forced else sent
     assert asked.engine_body["tool_choice"] == expected
     assert [one["name"] for one in functions(asked)] == shown
-    assert asked.forced_tool is forced
+    assert asked.choice == expected
     assert set(asked.strict_tools) == set(shown) & {"f", "g"}
     assert asked.echo["tool_choice"] == (choice or "auto")
     assert [one["name"] for one in asked.echo["tools"]] == ["f", "g", "h"]
@@ -268,7 +316,7 @@ def test_a_choice_of_tools(choice: Any, sent: str, shown: list[str], forced: boo
 def test_what_is_not_allowed_is_not_there() -> None:
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [named("function", "f")]}
     body = {"model": "m", "input": "hi", "tools": [TOOL, CUSTOM, MCP], "tool_choice": choice}
-    asked = check_response(body, Limits(), {"docs"})
+    asked = check_response(body, Limits(), DOCS)
     assert (asked.custom_tools, asked.server_tools) == (frozenset(), ())
     assert [one["name"] for one in functions(asked)] == ["f"]
     assert len(asked.echo["tools"]) == 3
@@ -293,7 +341,7 @@ ALLOWED = {"type": "allowed_tools", "mode": "auto"}
         ({"tools": [{"type": []}]}, "tools[0].type", "invalid_value"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_value"),
         ({"tools": [{"type": "apply_patch"}]}, "tools[0].type", "unsupported_value"),
-        ({"tools": [{"type": "namespace"}]}, "tools[0].type", "unsupported_value"),
+        ({"tools": [{"type": "namespace"}]}, "tools[0].name", "missing_required_parameter"),
         ({"tools": [{"type": "function"}]}, "tools[0].name", "missing_required_parameter"),
         ({"tools": [{**TOOL, "name": "a b"}]}, "tools[0].name", "invalid_value"),
         ({"tools": [{**TOOL, "function": {}}]}, "tools[0].function", "unknown_parameter"),
@@ -335,9 +383,9 @@ ALLOWED = {"type": "allowed_tools", "mode": "auto"}
             "unsupported_parameter",
         ),
         (
-            {"tools": [{**MCP, "require_approval": "always"}]},
+            {"tools": [{**MCP, "require_approval": "sometimes"}]},
             "tools[0].require_approval",
-            "unsupported_value",
+            "invalid_value",
         ),
         ({"tools": [{**MCP, "allowed_tools": 1}]}, "tools[0].allowed_tools", "invalid_type"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
@@ -371,8 +419,8 @@ ALLOWED = {"type": "allowed_tools", "mode": "auto"}
         ),
         (
             {"tools": [TOOL], "tool_choice": {**ALLOWED, "tools": [{"type": "mcp"}]}},
-            "tool_choice.tools[0].type",
-            "unsupported_value",
+            "tool_choice.tools[0].server_label",
+            "missing_required_parameter",
         ),
     ],
 )
@@ -391,7 +439,7 @@ def test_the_echo_is_what_the_sdk_reads() -> None:
         "prompt_cache_options": {"mode": "explicit", "ttl": "12h"},
         "user": "u",
     }
-    asked = check_response(body, Limits(), {"docs"})
+    asked = check_response(body, Limits(), DOCS)
     whole = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "m", "output": [],
         "status": "completed", "error": None, "incomplete_details": None,

@@ -100,10 +100,12 @@ GOOD: dict[str, tuple[Any, dict[str, Any]]] = {
     "structured_outputs": ({"choice": ["a", "b"]}, {}),
     "include_reasoning": (False, {}),
     "chat_template_kwargs": ({"enable_thinking": False}, {}),
+    "client_metadata": ({"turn_id": "t"}, {}),
 }
 
 # Honoured, but not in the engine's body under its own name: what each does instead.
 EFFECTS: dict[str, Callable[[Asked], bool]] = {
+    "service_tier": lambda asked: asked.tier == "auto",
     "model": lambda asked: asked.model == "other",
     "input": lambda asked: asked.items == ({**said("ho"), "status": "completed"},),
     "instructions": lambda asked: asked.instructions == "Be kind.",

@@ -1,0 +1,127 @@
+"""Endpoints whose answers come whole: a request's way from the door to the pipeline and back."""
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from serve.admission.authenticate import Authenticator
+from serve.admission.routes import Facts
+from serve.api import query
+from serve.api.body import ClientGone, read_json
+from serve.api.envelope import RECEIVED_S, REQUEST_ID
+from serve.api.fields import Checked
+from serve.api.presence import until_gone
+from serve.core.call import Call, Principal
+from serve.core.errors import InvalidRequest, RequestError
+from serve.core.grant import Family
+from serve.pipeline import Pipeline, outcome_of
+from serve.served import Headers, Served
+from serve.settings.site import Limits
+
+JSON = dict[str, Any]
+AskedT = TypeVar("AskedT", bound=Checked)
+
+_JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
+_TOKEN_CHARS: Final = 4
+"""What a token id counts for where a route asks how long a prompt is."""
+
+
+class WholeEndpoint(Generic[AskedT]):
+    """One address. `endpoint` names it in metrics, `family` in a key's scopes, `path` is the
+    engine's address, `task` what the model must be for, where that matters.
+
+    A subclass checks a request, says what the engine is sent, and answers.
+    """
+
+    endpoint: ClassVar[str]
+    family: ClassVar[Family]
+    path: ClassVar[str]
+    task: ClassVar[Literal["embed"] | None] = None
+
+    def __init__(self, pipeline: Pipeline, authenticator: Authenticator, limits: Limits) -> None:
+        self._pipeline = pipeline
+        self._authenticator = authenticator
+        self.bound(limits)
+
+    def bound(self, limits: Limits) -> None:
+        """Check requests against these limits from now on."""
+        self._limits = limits
+        self._body_max_bytes = int(limits.body_mib * 2**20)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            principal = self._authenticator.authenticate(scope["headers"], self.family)
+            query.only(scope)
+            body = await read_json(scope, receive, self._body_max_bytes)
+            asked = self._check(body)
+            served = self._pipeline.route(asked.model, lambda: _facts(asked), principal)
+            if self.task is not None and served.model.config.task != self.task:
+                raise InvalidRequest(
+                    f"The model {asked.model} generates text; it does not make embeddings.",
+                    param="model",
+                    code="unsupported_model",
+                )
+            await self._admit(served, asked)
+            call = self._call(scope, principal, served, asked)
+        except ClientGone:
+            self._pipeline.meter.refused(self.endpoint, "cancelled")
+            return
+        except RequestError as error:
+            self._pipeline.meter.refused(self.endpoint, outcome_of(error))
+            raise
+        await until_gone(receive, self._run(served, call, asked, send))
+
+    def _check(self, body: object) -> AskedT:
+        raise TypeError(f"{type(self).__name__} takes nothing")
+
+    async def _admit(self, served: Served, asked: AskedT) -> None:
+        """Refuse what can be refused before an engine sees it."""
+
+    def _body(self, served: Served, asked: AskedT) -> JSON:
+        """What the engine is sent, but for the model's name."""
+        del served
+        return asked.engine_body
+
+    def _run(
+        self, served: Served, call: Call, asked: AskedT, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        raise TypeError(f"{type(self).__name__} answers nothing")
+
+    def _call(self, scope: Scope, principal: Principal, served: Served, asked: AskedT) -> Call:
+        return Call(
+            request_id=scope[REQUEST_ID],
+            endpoint=self.endpoint,
+            path=self.path,
+            principal=principal,
+            model_id=served.id,
+            body={**self._body(served, asked), "model": served.engine_model},
+            choices=asked.n,
+            include_usage=False,
+            received_s=scope[RECEIVED_S],
+            asked=asked.model,
+        )
+
+
+async def send_json(send: Send, answer: JSON, headers: Headers) -> None:
+    """An answer, whole."""
+    await send_parts(send, [orjson.dumps(answer)], headers)
+
+
+async def send_parts(send: Send, parts: Sequence[bytes], headers: Headers) -> None:
+    """An answer whose JSON was made in parts."""
+    size = (b"content-length", b"%d" % sum(map(len, parts)))
+    head = (*_JSON_HEADERS, size, *headers)
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    for part in parts[:-1]:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": parts[-1]})
+
+
+def _facts(asked: Checked) -> Facts:
+    """What rules may ask of a request."""
+    chars = sum(len(text) for texts in asked.prompts for text in texts)
+    return Facts(
+        prompt_chars=chars + _TOKEN_CHARS * sum(asked.token_prompts), tools=asked.has_tools
+    )

@@ -1,0 +1,131 @@
+"""`inhouse tenants`: groups that share this server and must not see each other."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+import yaml
+
+from serve.cli.table import NOTHING, aligned
+from serve.cli.tenancy import tenants_of
+from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, out, print_json
+from serve.core.errors import SettingsError
+
+COLUMNS: Final = ("tenant", "cache group", "limits")
+
+app = typer.Typer(no_args_is_help=True, help="Tenants of a site.")
+
+LimitsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--limits",
+        metavar="YAML",
+        help="Its own limits, such as '{requests_per_minute: 60}', or @FILE; they take the place "
+        "of all that it had.",
+    ),
+]
+GroupOption = Annotated[
+    str | None,
+    typer.Option("--cache-group", help="Tenants of one group share what is cached of prompts."),
+]
+
+
+@app.command("add")
+def add(
+    name: str,
+    site_file: SiteOption = QUICKSTART,
+    socket: SocketOption = None,
+    limits: LimitsOption = None,
+    cache_group: GroupOption = None,
+) -> None:
+    """Make a tenant."""
+    body: dict[str, Any] = {"name": name}
+    if limits is not None:
+        body["limits"] = _read(limits)
+    if cache_group is not None:
+        body["settings"] = {"cache_group": cache_group}
+    tenants_of(site_file, socket).post("/admin/v1/tenants", body)
+
+
+@app.command("list")
+def show_all(
+    site_file: SiteOption = QUICKSTART, socket: SocketOption = None, as_json: JsonOption = False
+) -> None:
+    """List the tenants."""
+    answer = tenants_of(site_file, socket).get("/admin/v1/tenants")
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        (one["name"], one["settings"].get("cache_group") or NOTHING, _in_short(one["limits"]))
+        for one in answer["data"]
+    ]
+    for line in aligned([COLUMNS, *rows], left=COLUMNS):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+@app.command("show")
+def show(name: str, site_file: SiteOption = QUICKSTART, socket: SocketOption = None) -> None:
+    """Show all that a tenant has of its own, as JSON."""
+    print_json(tenants_of(site_file, socket).get(_path(name)))
+
+
+@app.command("set")
+def change(
+    name: str,
+    site_file: SiteOption = QUICKSTART,
+    socket: SocketOption = None,
+    limits: LimitsOption = None,
+    cache_group: GroupOption = None,
+    no_cache_group: Annotated[
+        bool, typer.Option("--no-cache-group", help="Let it leave its group.")
+    ] = False,
+) -> None:
+    """Change a tenant's limits, or with whom it shares what is cached of prompts."""
+    tenants = tenants_of(site_file, socket)
+    body: dict[str, Any] = {}
+    if limits is not None:
+        body["limits"] = _read(limits)
+    if cache_group is not None or no_cache_group:
+        settings = tenants.get(_path(name))["settings"]
+        body["settings"] = settings | {"cache_group": None if no_cache_group else cache_group}
+    if not body:
+        raise SettingsError("say what to change: --limits, --cache-group or --no-cache-group")
+    tenants.post(_path(name), body)
+
+
+@app.command("remove")
+def remove(
+    name: str,
+    site_file: SiteOption = QUICKSTART,
+    socket: SocketOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+) -> None:
+    """Revoke all keys of a tenant and erase all that is kept for it; its name stays taken."""
+    tenants = tenants_of(site_file, socket)
+    if not yes:
+        tenants.get(_path(name))
+        raise SettingsError(
+            f"this erases every response, conversation, file and batch of {name}; "
+            "say --yes to do it"
+        )
+    gone = tenants.delete(_path(name))
+    out.print(f"{name}: removed, with {gone['objects']} objects", markup=False, soft_wrap=True)
+
+
+def _path(name: str) -> str:
+    return f"/admin/v1/tenants/{quote(name, safe='')}"
+
+
+def _read(text: str) -> Any:
+    """Limits as they were written; the server checks what they say."""
+    try:
+        written = Path(text[1:]).read_text() if text.startswith("@") else text
+        return yaml.safe_load(written)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"--limits: {' '.join(str(error).split())}") from None
+
+
+def _in_short(limits: dict[str, Any]) -> str:
+    return ", ".join(sorted(limits)) or NOTHING
