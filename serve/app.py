@@ -38,8 +38,7 @@ from serve.api.admin.tenancy import AdminDoor, Tenancy
 from serve.api.body import JsonBodies
 from serve.api.embeddings import EmbeddingsEndpoint
 from serve.api.envelope import Envelope
-from serve.api.fields import check_chat, check_completion
-from serve.api.generate import GenerateEndpoint
+from serve.api.generate import ChatEndpoint, CompletionsEndpoint
 from serve.api.inside import Inside
 from serve.api.messages import CountTokensEndpoint, MessagesEndpoint
 from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesEndpoint
@@ -85,7 +84,8 @@ from serve.toolservers.workbench import Workbench
 log = logging.getLogger("inhouse")
 
 Endpoint = (
-    GenerateEndpoint
+    ChatEndpoint
+    | CompletionsEndpoint
     | MessagesEndpoint
     | CountTokensEndpoint
     | ResponsesEndpoint
@@ -493,19 +493,10 @@ def _watch(backend: Backend, model_id: str, metrics: Metrics, pipeline: Pipeline
 def _endpoints(
     site: Site, pipeline: Pipeline, authenticator: Authenticator, storage: Storage
 ) -> dict[str, Endpoint]:
-    chat = GenerateEndpoint(
-        pipeline, authenticator, site.limits,
-        endpoint="chat.completions", path="/v1/chat/completions", check=check_chat,
-        completions=storage.completions,
-    )  # fmt: skip
-    completions = GenerateEndpoint(
-        pipeline, authenticator, site.limits,
-        endpoint="completions", path="/v1/completions", check=check_completion,
-    )  # fmt: skip
     at = (pipeline, authenticator, site.limits)
     return {
-        "/v1/chat/completions": chat,
-        "/v1/completions": completions,
+        "/v1/chat/completions": ChatEndpoint(*at, storage.completions),
+        "/v1/completions": CompletionsEndpoint(*at),
         "/v1/messages": MessagesEndpoint(*at),
         "/v1/messages/count_tokens": CountTokensEndpoint(*at),
         "/v1/embeddings": EmbeddingsEndpoint(*at),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +103,16 @@ def start_gateway(
         gateway.stop()
         raise AssertionError(f"{error}\n{(var_dir / 'stderr.txt').read_text()}") from None
     return gateway
+
+
+def start_site(folder: Path, site: str, models: Mapping[str, str]) -> Gateway:
+    """A server of a site without keys and its model files, each given as text by its name."""
+    (folder / "models").mkdir()
+    for name, text in models.items():
+        (folder / "models" / f"{name}.yaml").write_text(text)
+    (folder / "starter.key").write_text("none")  # what `start_gateway` waits for
+    (folder / "site.yaml").write_text(site)
+    return start_gateway(folder, "serve", "--site", str(folder / "site.yaml"))
 
 
 def _key(var_dir: Path, process: "subprocess.Popen[str]") -> str:

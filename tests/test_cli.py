@@ -53,27 +53,29 @@ def inhouse(*words: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
-def refused(done: "subprocess.CompletedProcess[str]", code: int, *said: str) -> None:
+def refusal(done: "subprocess.CompletedProcess[str]", code: int = 2) -> str:
+    """What it said first, when it ended with this code."""
     assert done.returncode == code, done.stderr
     first, *rest = done.stderr.strip().splitlines()
     # One line a problem, and a site file may have several.
     assert all(line.startswith(first.partition(":")[0]) for line in rest), done.stderr
-    for words in said:
-        assert words in first
+    return first
 
 
 def test_a_bad_site_file_names_line_and_key(site: Path) -> None:
     write(site).write_text(site.read_text().replace("listen", "lisen"))
-    refused(inhouse("serve", "--site", str(site)), 2, "site.yaml:4", "lisen", "listen")
-    refused(inhouse("check", str(site)), 2, "site.yaml:4")
+    said = refusal(inhouse("serve", "--site", str(site)))
+    assert "site.yaml:4" in said and "lisen" in said and "listen" in said
+    assert "site.yaml:4" in refusal(inhouse("check", str(site)))
 
 
 def test_a_missing_site_file(tmp_path: Path) -> None:
-    refused(inhouse("serve", "--site", str(tmp_path / "none.yaml")), 2, "none.yaml")
+    assert "none.yaml" in refusal(inhouse("serve", "--site", str(tmp_path / "none.yaml")))
 
 
 def test_missing_weights(site: Path) -> None:
-    refused(inhouse("serve", "--site", str(write(site, kind="vllm"))), 2, "weights", "config.json")
+    said = refusal(inhouse("serve", "--site", str(write(site, kind="vllm"))))
+    assert "weights" in said and "config.json" in said
 
 
 def test_altered_weights(site: Path, tmp_path: Path) -> None:
@@ -90,7 +92,8 @@ def test_altered_weights(site: Path, tmp_path: Path) -> None:
         file.seek(1000)
         file.write(bytes([byte[0] ^ 1]))
     done = inhouse("serve", "--site", str(write(site, kind="vllm")))
-    refused(done, 2, "digest mismatch", "model.safetensors")
+    said = refusal(done)
+    assert "digest mismatch" in said and "model.safetensors" in said
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ def test_anything_but_data_beside_the_weights(
     (weights / "config.json").write_text("{}")
     (weights / "model.safetensors").write_bytes(b"")
     (weights / name).write_text(content)
-    refused(inhouse("serve", "--site", str(write(site, kind="vllm"))), 2, name)
+    assert name in refusal(inhouse("serve", "--site", str(write(site, kind="vllm"))))
 
 
 def test_no_key(site: Path) -> None:
@@ -123,7 +126,8 @@ def test_a_port_in_use(site: Path) -> None:
         taken.listen()
         port = int(taken.getsockname()[1])
         done = inhouse("serve", "--site", str(write(site, port=port)))
-    refused(done, 3, str(port), "listen.port")
+    said = refusal(done, 3)
+    assert str(port) in said and "listen.port" in said
 
 
 def test_keys_are_made_listed_and_removed(site: Path, tmp_path: Path) -> None:
@@ -135,9 +139,9 @@ def test_keys_are_made_listed_and_removed(site: Path, tmp_path: Path) -> None:
     stored = b"".join(one.read_bytes() for one in (tmp_path / "var").glob("inhouse.db*"))
     assert key.encode() not in stored
     assert "alice" in inhouse("keys", "list", "--site", str(site)).stdout
-    refused(inhouse("keys", "add", "alice", "--site", str(site)), 1, "alice")
+    assert "alice" in refusal(inhouse("keys", "add", "alice", "--site", str(site)), 1)
     assert inhouse("keys", "remove", "alice", "--site", str(site)).returncode == 0
-    refused(inhouse("keys", "remove", "alice", "--site", str(site)), 1, "alice")
+    assert "alice" in refusal(inhouse("keys", "remove", "alice", "--site", str(site)), 1)
 
 
 def test_schema_is_json_schema(site: Path) -> None:

@@ -5,9 +5,9 @@ from typing import Final
 
 from starlette.types import Send
 
+from serve.api.entry import JSON, Entry, send_json, send_parts
 from serve.api.fields import check_embedding
 from serve.api.fields.embeddings import AskedVectors
-from serve.api.whole import JSON, WholeEndpoint, send_json, send_parts
 from serve.core.call import Call
 from serve.served import Served
 from serve.stream.vectors import ASKED, embedding_answer, in_numbers
@@ -16,7 +16,7 @@ LONG_CHARS_A_TOKEN: Final = 8
 """A text with more characters than this for each token of the context hardly ever fits it."""
 
 
-class EmbeddingsEndpoint(WholeEndpoint[AskedVectors]):
+class EmbeddingsEndpoint(Entry[AskedVectors]):
     """The hosted API's, on models that make embeddings."""
 
     endpoint = "embeddings"

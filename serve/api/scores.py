@@ -6,9 +6,9 @@ from typing import ClassVar, Final
 from starlette.types import Send
 
 from serve.api.embeddings import refuse_long
+from serve.api.entry import JSON, AskedT, Entry, send_json
 from serve.api.fields import Checked, check_rerank, check_score
 from serve.api.fields.scores import Ranking
-from serve.api.whole import JSON, AskedT, WholeEndpoint, send_json
 from serve.core.call import Call
 from serve.served import Served
 from serve.stream.scores import rerank_answer, score_answer
@@ -16,7 +16,7 @@ from serve.stream.scores import rerank_answer, score_answer
 _CUTS: Final = ("max_tokens_per_query", "max_tokens_per_doc")
 
 
-class _Scoring(WholeEndpoint[AskedT]):
+class _Scoring(Entry[AskedT]):
     """`param` is the field that holds texts which may be too long, where it has one name."""
 
     task = "embed"

@@ -6,14 +6,14 @@ here could differ in what it adds.
 
 from starlette.types import Send
 
+from serve.api.entry import Entry, send_json
 from serve.api.fields import Checked, check_detokenize, check_tokenize
-from serve.api.whole import WholeEndpoint, send_json
 from serve.core.call import Call
 from serve.served import Served
 from serve.stream.tokens import text_answer, tokens_answer
 
 
-class TokenizeEndpoint(WholeEndpoint[Checked]):
+class TokenizeEndpoint(Entry[Checked]):
     """The tokens of a prompt, or of a chat."""
 
     endpoint = "tokenize"
@@ -28,7 +28,7 @@ class TokenizeEndpoint(WholeEndpoint[Checked]):
         await send_json(send, answer, served.headers)
 
 
-class DetokenizeEndpoint(WholeEndpoint[Checked]):
+class DetokenizeEndpoint(Entry[Checked]):
     """The text of tokens."""
 
     endpoint = "detokenize"

@@ -8,13 +8,10 @@ lost on it, it has to answer a real request again.
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -23,14 +20,13 @@ from serve.core.errors import EngineError, EngineUnavailable, SettingsError
 from serve.engines.client import EngineClient, EngineSilent, Origin, ProbeRefused
 from serve.engines.connection import Connection
 from serve.engines.jobs import Jobs
+from serve.engines.origin import key_of, origin_of, tls_of
 from serve.engines.states import RETRY_FIRST_GUESS_S, RETRY_MIN_S, Policy, State, backoff_s
 from serve.engines.status import RETRY_FAILED_S, EngineStatus
 from serve.settings.remote import Remote
 
 log = logging.getLogger("inhouse.engine")
 
-KEY_MAX_BYTES: Final = 4096
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 VLLM: Final = "vllm"
 """Whom vLLM's list says that its models belong to."""
 REFUSALS: Final = frozenset({401, 403, 404})
@@ -366,49 +362,3 @@ class RemoteEngine:
     def _log(self, text: str) -> None:
         about = {"model": self._model_id, "url": self._remote.url, "error": self._error}
         log.warning(text, extra=about)
-
-
-def origin_of(remote: Remote, tls: ssl.SSLContext | None, key: str | None) -> Origin:
-    """Where and how it is reached."""
-    parts = urlsplit(remote.url)
-    assert parts.hostname is not None
-    return Origin(
-        host=parts.hostname,
-        port=parts.port or DEFAULT_PORTS[parts.scheme],
-        authority=parts.netloc,
-        prefix=parts.path.rstrip("/"),
-        tls=tls,
-        headers=() if key is None else (("authorization", f"Bearer {key}"),),
-    )
-
-
-def tls_of(remote: Remote) -> ssl.SSLContext | None:
-    """What proves that it is the right server; None for plain HTTP. Raises SettingsError."""
-    if not remote.url.startswith("https:"):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=remote.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"engine.ca_file: {remote.ca_file} holds no certificates that can be read "
-            f"({error.strerror or error}); give a PEM file"
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def key_of(remote: Remote) -> str | None:
-    """The key as its file has it now. Raises SettingsError where it has none."""
-    if remote.key_file is None:
-        return None
-    file: Path = remote.key_file
-    try:
-        with file.open("rb") as opened:
-            key = opened.read(KEY_MAX_BYTES + 1).strip().decode("ascii")
-    except OSError as error:
-        raise SettingsError(f"engine.key_file: {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        key = ""
-    if not key or len(key) > KEY_MAX_BYTES or not key.isprintable() or " " in key:
-        raise SettingsError(f"engine.key_file: {file} must hold one key and nothing else")
-    return key

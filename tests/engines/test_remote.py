@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
-from serve.core.errors import EngineError, EngineUnavailable, SettingsError
+from serve.core.errors import EngineError, EngineUnavailable
 from serve.engines import remote as remote_engine
 from serve.engines.client import VANISHED_S, EngineClient
 from serve.engines.connection import ConnectionLost
-from serve.engines.remote import Pace, RemoteEngine, key_of, origin_of, tls_of
+from serve.engines.origin import origin_of
+from serve.engines.remote import Pace, RemoteEngine
 from serve.engines.states import State
 from serve.engines.status import RETRY_FAILED_S
 from serve.settings.remote import Remote
@@ -204,15 +205,6 @@ async def test_tls_to_a_server_without_it_fails_in_words(elsewhere: Elsewhere) -
     assert elsewhere.asked == []
 
 
-@pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_certificates_that_cannot_be_read(tmp_path: Path, content: str | None) -> None:
-    file = tmp_path / "ca.pem"
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(SettingsError, match=r"engine\.ca_file: .*ca\.pem holds no certificates"):
-        tls_of(Remote(url="https://node-2", ca_file=file))
-
-
 # Keys
 
 
@@ -258,22 +250,6 @@ async def test_requests_in_hand_outlive_a_change_of_key(tmp_path: Path) -> None:
         assert await answers(engine) == "w0 w1 w2 w3"
         assert engine.status.restarts == 0
     await gone(other)
-
-
-@pytest.mark.parametrize(
-    "content", ["", "  \n", "two words", "two\nlines", "schlüssel", "k" * 5000]
-)
-def test_a_key_file_holds_one_key(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "key"
-    file.write_text(content)
-    with pytest.raises(SettingsError) as refused:
-        key_of(Remote(url="https://node-2", key_file=file))
-    assert refused.value.message == f"engine.key_file: {file} must hold one key and nothing else"
-
-
-def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^engine\.key_file: .*No such file"):
-        made("https://node-2", key_file=tmp_path / "key")
 
 
 # Lost and found
@@ -403,18 +379,3 @@ async def test_it_is_refused_at_its_first_failure_with_the_address(elsewhere: El
     async with watched(elsewhere.url) as engine:
         with pytest.raises(EngineError, match=rf"^m is not answered at {elsewhere.url}: .*refused"):
             await engine.proven()
-
-
-@pytest.mark.parametrize(
-    ("url", "host", "port", "prefix"),
-    [
-        ("http://node-2", "node-2", 80, ""),
-        ("https://node-2/models/a/", "node-2", 443, "/models/a"),
-        ("https://[::1]:8443", "::1", 8443, ""),
-    ],
-)
-def test_where_it_is_reached(url: str, host: str, port: int, prefix: str) -> None:
-    origin = origin_of(Remote(url=url), None, KEY)
-    assert (origin.host, origin.port, origin.prefix) == (host, port, prefix)
-    assert origin.authority == url.split("/")[2]
-    assert origin.headers == (("authorization", f"Bearer {KEY}"),)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Gateway, start_gateway
+from tests.conftest import Gateway, start_site
 
 SITE = """\
 site: t
@@ -17,19 +17,20 @@ models: [{use: chat}, {use: vectors}]
 """
 
 
+def chat_and_vectors(context_tokens: int) -> dict[str, str]:
+    """The files of two models."""
+    return {
+        name: f"name: {name}\ntask: {task}\nsource: {{path: none}}\n"
+        f"context_tokens: {context_tokens}\n"
+        for name, task in (("chat", "generate"), ("vectors", "embed"))
+    }
+
+
 @pytest.fixture(scope="session")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A model that generates beside one that embeds."""
     folder = tmp_path_factory.mktemp("any")
-    (folder / "models").mkdir()
-    for name, task in (("chat", "generate"), ("vectors", "embed")):
-        (folder / "models" / f"{name}.yaml").write_text(
-            f"name: {name}\ntask: {task}\nsource: {{path: none}}\ncontext_tokens: 4000\n"
-        )
-    (folder / "starter.key").write_text("none")  # what `start_gateway` waits for
-    site = folder / "site.yaml"
-    site.write_text(SITE)
-    running = start_gateway(folder, "serve", "--site", str(site))
+    running = start_site(folder, SITE, chat_and_vectors(4000))
     yield running
     assert running.stop() == 0
     assert_no_failure(folder)

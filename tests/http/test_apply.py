@@ -92,6 +92,7 @@ def test_a_signal_applies_the_site_file(applied: Applied) -> None:
     applied.write(1200)
     applied.gateway.process.send_signal(signal.SIGHUP)
     applied.until(lambda: applied.context() == 1200)
+    assert applied.gateway.process.poll() is None
 
 
 def test_a_changed_file_is_applied_where_the_site_says_so(applied: Applied) -> None:

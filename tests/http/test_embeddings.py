@@ -16,7 +16,8 @@ import httpx
 import openai
 import pytest
 
-from tests.conftest import Gateway, start_gateway
+from tests.conftest import Gateway, start_site
+from tests.http.conftest import chat_and_vectors
 
 PATH = "/v1/embeddings"
 MODEL = "vectors-2026-11-01"
@@ -36,15 +37,7 @@ models:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A model that generates beside one that embeds."""
     folder = tmp_path_factory.mktemp("embeddings")
-    (folder / "models").mkdir()
-    for name, task in (("chat", "generate"), ("vectors", "embed")):
-        (folder / "models" / f"{name}.yaml").write_text(
-            f"name: {name}\ntask: {task}\nsource: {{path: none}}\ncontext_tokens: 20\n"
-        )
-    (folder / "starter.key").write_text("none")  # what `start_gateway` waits for
-    site = folder / "site.yaml"
-    site.write_text(SITE)
-    running = start_gateway(folder, "serve", "--site", str(site))
+    running = start_site(folder, SITE, chat_and_vectors(20))
     yield running
     assert running.stop() == 0
 

@@ -173,6 +173,7 @@ def test_who_leaves_in_the_middle_leaves_nothing(gateway: Gateway, folder: Path)
         connection.sendall(head.encode() + body)
         until(lambda: names(folder) != before)
     until(lambda: names(folder) == before)
+    assert gateway.client.get("/v1/files").is_success
 
 
 def until(holds: Any, timeout_s: float = 10) -> None:

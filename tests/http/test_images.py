@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.api.fields.images import data_url, png
-from tests.conftest import Gateway, start_gateway
+from tests.conftest import Gateway, start_site
 
 SITE = """\
 site: t
@@ -25,14 +25,11 @@ IMAGE = data_url(png(4, 3))
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("images")
-    (folder / "models").mkdir()
-    for name, images in (("seer", 2), ("reader", 0)):
-        (folder / "models" / f"{name}.yaml").write_text(
-            f"name: {name}\nimages: {images}\nsource: {{path: none}}\ncontext_tokens: 2000\n"
-        )
-    (folder / "starter.key").write_text("none")  # what `start_gateway` waits for
-    (folder / "site.yaml").write_text(SITE)
-    running = start_gateway(folder, "serve", "--site", str(folder / "site.yaml"))
+    models = {
+        name: f"name: {name}\nimages: {images}\nsource: {{path: none}}\ncontext_tokens: 2000\n"
+        for name, images in (("seer", 2), ("reader", 0))
+    }
+    running = start_site(folder, SITE, models)
     yield running
     assert running.stop() == 0
 

@@ -301,6 +301,7 @@ def test_embeddings(both: Gateway, encoding: str) -> None:
             one["embedding"] = list(struct.unpack(f"<{len(vector) // 4}f", vector))
         body = json.dumps(answer)
     judge("CreateEmbeddingResponse", CreateEmbeddingResponse, body)
+    assert [one["index"] for one in json.loads(body)["data"]] == [0, 1]
 
 
 ANTHROPIC: dict[str, dict[str, Any]] = {
@@ -338,7 +339,9 @@ def test_edits_that_are_asked_for(gateway: Gateway) -> None:
     judge_type(BetaMessage, post(gateway, "/v1/messages", max_tokens=9, **asked))
     counted = post(gateway, "/v1/messages/count_tokens", **asked)
     judge_type(BetaMessageTokensCount, counted)
-    for one in events_of(post(gateway, "/v1/messages", max_tokens=9, **asked, stream=True)):
+    events = events_of(post(gateway, "/v1/messages", max_tokens=9, **asked, stream=True))
+    assert len(events) > 5
+    for one in events:
         if json.loads(one)["type"] != "ping":
             judge_type(BetaRawMessageStreamEvent, one)
 

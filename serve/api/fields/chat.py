@@ -1,12 +1,13 @@
 """`POST /v1/chat/completions`: the table of its fields, and the rules between them."""
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
 from serve.api.fields import chatshapes as shapes
 from serve.api.fields import checks, faults
 from serve.api.fields.checked import Checked
 from serve.api.fields.fate import Check, Origin, Table, accepted, forwarded, honoured, refused
-from serve.api.fields.messages import MESSAGES_MAX, Conversation, read_messages
+from serve.api.fields.messages import JSON, MESSAGES_MAX, Conversation, read_messages
 from serve.api.fields.metadata import METADATA
 from serve.api.fields.shared import (
     RESPONSE_FORMAT,
@@ -56,9 +57,10 @@ CHAT: Final = Table(
             "messages",
             Check(f"array of 1 to {MESSAGES_MAX:,} messages", read_messages, shapes.MESSAGES),
             "Roles `developer`, `system`, `user`, `assistant`, `tool`; contents are strings or "
-            "text parts. Replayed answers may carry `annotations`, `refusal`, `reasoning` or "
-            "`reasoning_content`. Image, audio and file parts are refused by their path, and so "
-            "are the deprecated `function` role and `function_call`.",
+            "text parts, and in a user's message also images (`image_url`) as `data:` URLs, for "
+            "models whose config says so. Replayed answers may carry `annotations`, `refusal`, "
+            "`reasoning` or `reasoning_content`. Audio and file parts are refused by "
+            "their path, and so are the deprecated `function` role and `function_call`.",
         ),
         honoured(
             "max_completion_tokens",
@@ -183,7 +185,14 @@ CHAT: Final = Table(
 )
 
 
-def check_chat(body: object, limits: Limits) -> Checked:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedChat(Checked):
+    """`messages` are as they came, to be shown again where the answer is stored."""
+
+    messages: list[JSON]
+
+
+def check_chat(body: object, limits: Limits) -> AskedChat:
     """Check a request of `/v1/chat/completions`, as orjson parsed it; raises InvalidRequest."""
     engine, own = CHAT.read(body)
     conversation: Conversation = own["messages"]
@@ -200,7 +209,7 @@ def check_chat(body: object, limits: Limits) -> Checked:
     check_sampling(engine, bound)
     if "continue_final_message" in engine:
         check_continued(engine, conversation)
-    return Checked(
+    return AskedChat(
         model=own["model"],
         stream=own.get("stream", False),
         include_usage=include_usage(own),
@@ -218,6 +227,7 @@ def check_chat(body: object, limits: Limits) -> Checked:
         store=own.get("store", False),
         images=conversation.images,
         tier=own.get("service_tier"),
+        messages=cast(JSON, body)["messages"],
     )
 
 

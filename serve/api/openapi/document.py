@@ -8,7 +8,8 @@ from serve import __version__
 from serve.api.envelope import is_anthropic
 from serve.api.fields.fate import Fate, Field, Table
 from serve.api.fields.shapes import BINARY, STRING, Schema, nullable
-from serve.api.openapi import events, objects
+from serve.api.openapi import events, messages, objects, responses
+from serve.api.openapi.notation import gone, page, ref
 from serve.api.openapi.operations import (
     BYTES,
     OPERATIONS,
@@ -151,7 +152,7 @@ def _responses(path: str, one: Operation, *, kept: bool) -> JSON:
     if not one.key:
         return found | {str(status): found["200"] for status in one.refusals}
     anthropic = is_anthropic(path)
-    error = objects.ref("AnthropicError" if anthropic else "Error")
+    error = ref("AnthropicError" if anthropic else "Error")
     for status in sorted({*REFUSALS, *one.refusals}):
         shown = _ANTHROPIC.get(status, status) if anthropic else status
         found[str(shown)] = {
@@ -164,12 +165,12 @@ def _responses(path: str, one: Operation, *, kept: bool) -> JSON:
 def _answer(one: Operation) -> JSON:
     if one.answer in (BYTES, PLAIN):
         return {one.answer: {"schema": STRING}}
-    content: JSON = {"application/json": {"schema": objects.ref(one.answer)}}
+    content: JSON = {"application/json": {"schema": ref(one.answer)}}
     if one.events is not None:
         # In OpenAPI 3.1 there is no word for one event of many; 3.2 has `itemSchema`.
         content["text/event-stream"] = {
             "schema": STRING,
-            "x-event-schema": objects.ref(one.events),
+            "x-event-schema": ref(one.events),
         }
     return content
 
@@ -178,42 +179,42 @@ def _schemas() -> dict[str, Schema]:
     return {
         "AnthropicError": objects.ANTHROPIC_ERROR,
         "Batch": objects.BATCH,
-        "BatchList": objects.page(objects.ref("Batch")),
-        "Block": objects.BLOCK,
+        "BatchList": page(ref("Batch")),
+        "Block": messages.BLOCK,
         "ChatCompletion": objects.chat_completion(),
         "ChatCompletionChunk": objects.chat_chunk(),
-        "ChatCompletionDeleted": objects.gone("chat.completion.deleted"),
+        "ChatCompletionDeleted": gone("chat.completion.deleted"),
         "ChatCompletionEvent": events.chunks("ChatCompletionChunk"),
-        "ChatCompletionList": objects.page(objects.ref("ChatCompletion")),
-        "Compaction": objects.COMPACTED,
+        "ChatCompletionList": page(ref("ChatCompletion")),
+        "Compaction": responses.COMPACTED,
         "Completion": objects.completion(streamed=False),
         "CompletionChunk": objects.completion(streamed=True),
         "CompletionEvent": events.chunks("CompletionChunk"),
         "Conversation": objects.CONVERSATION,
-        "ConversationDeleted": objects.gone("conversation.deleted"),
+        "ConversationDeleted": gone("conversation.deleted"),
         "Embeddings": objects.embeddings(),
         "Error": objects.ERROR,
         "File": objects.FILE,
-        "FileDeleted": objects.gone("file"),
-        "FileList": objects.page(objects.ref("File")),
-        "InputTokens": objects.INPUT_TOKENS,
-        "Item": objects.ITEM,
-        "ItemList": objects.page(objects.ref("Item")),
+        "FileDeleted": gone("file"),
+        "FileList": page(ref("File")),
+        "InputTokens": responses.INPUT_TOKENS,
+        "Item": responses.ITEM,
+        "ItemList": page(ref("Item")),
         "Liveness": objects.LIVENESS,
-        "Message": objects.MESSAGE,
+        "Message": messages.MESSAGE,
         "MessageEvent": events.message_events(),
-        "MessageTokens": objects.COUNTED,
-        "MessageUsage": objects.MESSAGE_USAGE,
+        "MessageTokens": messages.COUNTED,
+        "MessageUsage": messages.MESSAGE_USAGE,
         "Model": objects.MODEL,
         "ModelList": objects.MODELS,
         "OpenAPI": objects.OPENAPI,
         "Ranking": objects.ranking(),
         "Readiness": objects.READINESS,
-        "Response": objects.RESPONSE,
-        "ResponseDeleted": objects.gone("response"),
+        "Response": responses.RESPONSE,
+        "ResponseDeleted": gone("response"),
         "ResponseEvent": events.response_events(),
         "Scores": objects.scores(),
-        "StoredMessageList": objects.page(objects.STORED_MESSAGE),
+        "StoredMessageList": page(objects.STORED_MESSAGE),
         "Text": objects.TEXT,
         "Tokens": objects.TOKENS,
         "Upload": objects.UPLOAD,

@@ -3,7 +3,9 @@
 from typing import Final
 
 from serve.api.fields.shapes import OBJECT, STRING, Schema, array, either, nullable, words
-from serve.api.openapi.objects import COUNT, ID, LOGPROBS, STOPPED, ref, shown, typed
+from serve.api.openapi.messages import STOPPED
+from serve.api.openapi.notation import COUNT, ID, ref, shown, typed
+from serve.api.openapi.objects import LOGPROBS
 
 _CHANGES: Final = ("queued", "created", "in_progress", "completed", "incomplete", "failed")
 _ITEM: Final = {"item_id": ID, "output_index": COUNT}

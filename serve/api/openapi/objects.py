@@ -1,13 +1,8 @@
-"""The objects that are answered, in JSON Schema.
+"""The objects that are answered, but those of responses and messages."""
 
-All their keys are there in every answer but those marked as optional, and there are no others.
-"""
+from typing import Final
 
-from typing import Any, Final
-
-from serve.api.fields.responses.options import EFFORTS, SUMMARIES
 from serve.api.fields.shapes import (
-    BOOLEAN,
     OBJECT,
     STRING,
     Schema,
@@ -18,50 +13,18 @@ from serve.api.fields.shapes import (
     pairs,
     words,
 )
-
-COUNT: Final = integer(0)
-NUMBER: Final[Schema] = {"type": "number"}
-ID: Final = STRING
-TIME: Final[Schema] = {"type": "integer", "description": "seconds since 1970, UTC"}
-METADATA: Final = pairs(STRING, 16)
-TIER: Final = words("default", "flex", "priority")
-
-
-def ref(name: str) -> Schema:
-    """Another object of the document."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def shown(keys: dict[str, Schema], /, **optional: Schema) -> Schema:
-    """An object that is answered."""
-    return {
-        "type": "object",
-        "properties": {**keys, **optional},
-        "required": list(keys),
-        "additionalProperties": False,
-    }
-
-
-def kind(name: str) -> dict[str, Schema]:
-    """The key `object`, with its one value."""
-    return {"object": {"const": name}}
-
-
-def typed(name: str) -> dict[str, Schema]:
-    """The key `type`, with its one value."""
-    return {"type": {"const": name}}
-
-
-def page(each: Schema) -> Schema:
-    """A part of a list."""
-    ends = {"first_id": STRING, "last_id": STRING, "has_more": BOOLEAN}
-    return shown({**kind("list"), "data": array(each), **ends})
-
-
-def gone(name: str) -> Schema:
-    """What answers a deletion."""
-    return shown({"id": ID, **kind(name), "deleted": {"const": True}})
-
+from serve.api.openapi.notation import (
+    COUNT,
+    ID,
+    METADATA,
+    NUMBER,
+    TIER,
+    TIME,
+    kind,
+    ref,
+    shown,
+    typed,
+)
 
 ERROR: Final = shown(
     {
@@ -329,125 +292,4 @@ READINESS: Final = shown(
 )
 LIVENESS: Final = shown({"status": {"const": "live"}})
 
-RESPONSE_USAGE: Final = shown(
-    {
-        "input_tokens": COUNT,
-        "input_tokens_details": shown({"cached_tokens": COUNT, "cache_write_tokens": COUNT}),
-        "output_tokens": COUNT,
-        "output_tokens_details": shown({"reasoning_tokens": COUNT}),
-        "total_tokens": COUNT,
-    }
-)
-RESPONSE_STATUS: Final = words(
-    "queued", "in_progress", "completed", "incomplete", "failed", "cancelled"
-)
-_RESPONSE_ERROR: Final = nullable(shown({"code": STRING, "message": STRING}))
-_REPEATED: Final[dict[str, Any]] = {
-    "metadata": METADATA,
-    "parallel_tool_calls": BOOLEAN,
-    "temperature": nullable(NUMBER),
-    "top_p": nullable(NUMBER),
-    "tool_choice": either(STRING, OBJECT),
-    "tools": array(OBJECT),
-    "reasoning": shown(
-        {"effort": nullable(words(*EFFORTS)), "summary": nullable(words(*SUMMARIES))}
-    ),
-    "text": {**OBJECT, "required": ["format"]},
-    "truncation": words("auto", "disabled"),
-}
-RESPONSE: Final = {
-    **OBJECT,
-    "properties": {
-        "id": ID,
-        **kind("response"),
-        "created_at": TIME,
-        "completed_at": nullable(TIME),
-        "status": RESPONSE_STATUS,
-        "model": STRING,
-        "output": array(ref("Item")),
-        "usage": nullable(RESPONSE_USAGE),
-        "error": _RESPONSE_ERROR,
-        "incomplete_details": nullable(
-            shown({"reason": words("max_output_tokens", "content_filter")})
-        ),
-        "service_tier": TIER,
-        "background": nullable(BOOLEAN),
-        "conversation": nullable(shown({"id": ID})),
-        "instructions": nullable(STRING),
-        "max_output_tokens": nullable(COUNT),
-        "max_tool_calls": nullable(COUNT),
-        "previous_response_id": nullable(ID),
-        "store": BOOLEAN,
-        **_REPEATED,
-    },
-    "required": ["id", "object", "created_at", "completed_at", "status", "model", "output",
-                 "usage", "error", "incomplete_details", "service_tier", "background",
-                 "conversation", "instructions", "max_output_tokens", "max_tool_calls",
-                 "previous_response_id", "store", *_REPEATED],
-}  # fmt: skip
-INPUT_TOKENS: Final = shown({**kind("response.input_tokens"), "input_tokens": COUNT})
-COMPACTED: Final = shown(
-    {
-        "id": ID,
-        **kind("response.compaction"),
-        "created_at": TIME,
-        "output": array(ref("Item")),
-        "usage": RESPONSE_USAGE,
-    }
-)
-_PART: Final = {**OBJECT, "required": ["type"], "properties": {"type": STRING}}
-ITEM: Final = {
-    **OBJECT,
-    "properties": {
-        "id": ID,
-        "type": words("message", "reasoning", "function_call", "function_call_output",
-                      "custom_tool_call", "custom_tool_call_output", "mcp_call",
-                      "mcp_list_tools", "mcp_approval_request", "mcp_approval_response",
-                      "compaction"),
-        "content": nullable(either(STRING, array(_PART))),
-    },
-    "required": ["id", "type"],
-}  # fmt: skip
-COUNTED: Final = shown({"input_tokens": COUNT}, context_management=OBJECT)
-_MESSAGE_USAGE: Final = {
-    "input_tokens": COUNT,
-    "output_tokens": COUNT,
-    "cache_creation_input_tokens": COUNT,
-    "cache_read_input_tokens": COUNT,
-    "output_tokens_details": shown({"thinking_tokens": COUNT}),
-    "server_tool_use": {"type": "null"},
-}
-MESSAGE_USAGE: Final = shown(
-    _MESSAGE_USAGE,
-    service_tier={"const": "standard"},
-    cache_creation=shown({"ephemeral_5m_input_tokens": COUNT, "ephemeral_1h_input_tokens": COUNT}),
-)
-BLOCK: Final = either(
-    shown({**typed("text"), "text": STRING}),
-    shown({**typed("thinking"), "thinking": STRING, "signature": STRING}),
-    shown({**typed("tool_use"), "id": ID, "name": STRING, "input": OBJECT, "caller": OBJECT}),
-)
-STOP_REASON: Final = words(
-    "end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal",
-    "model_context_window_exceeded",
-)  # fmt: skip
-STOPPED: Final = {
-    "stop_reason": nullable(STOP_REASON),
-    "stop_sequence": nullable(STRING),
-    "stop_details": {"type": "null"},
-}
-MESSAGE: Final = shown(
-    {
-        "id": ID,
-        **typed("message"),
-        "role": {"const": "assistant"},
-        "model": STRING,
-        "content": array(ref("Block")),
-        "container": {"type": "null"},
-        "diagnostics": {"type": "null"},
-        **STOPPED,
-        "usage": ref("MessageUsage"),
-    },
-    context_management=OBJECT,
-)
 OPENAPI: Final = {**OBJECT, "required": ["openapi", "info", "paths"]}

@@ -6,8 +6,8 @@ from typing import Any
 from starlette.types import Send
 
 from serve.api.fields.responses import check_response
-from serve.api.generate import StreamSink
 from serve.api.responses.door import Door, send_json
+from serve.api.sink import StreamSink
 from serve.core.errors import RequestError
 from serve.pipeline import outcome_of
 from serve.respond.run import Silent

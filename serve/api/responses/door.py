@@ -28,7 +28,7 @@ _JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 
 
 class Door:
-    """One address; `endpoint` names it in metrics. Plain ASGI, see `serve.api.generate`."""
+    """One address; `endpoint` names it in metrics. Plain ASGI, see `serve.api.entry`."""
 
     endpoint: str
     check: Check

@@ -45,8 +45,8 @@ BASES: dict[str, dict[str, Any]] = {
 CHECKS: dict[str, Callable[[Any, Limits], Checked]] = {
     CHAT.endpoint: check_chat,
     COMPLETION.endpoint: check_completion,
-    MESSAGES.endpoint: lambda body, limits: check_message(body, limits).checked,
-    COUNT_TOKENS.endpoint: lambda body, limits: check_count(body, limits).checked,
+    MESSAGES.endpoint: check_message,
+    COUNT_TOKENS.endpoint: check_count,
 }
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 

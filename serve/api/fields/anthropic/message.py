@@ -6,133 +6,44 @@ from typing import Any, Final
 
 from serve.api.fields import checks, faults
 from serve.api.fields.anthropic import shapes
+from serve.api.fields.anthropic.options import (
+    BUDGET_MIN_TOKENS,
+    EDITS_MAX,
+    EFFORTS,
+    USER_ID_MAX_CHARS,
+    Output,
+    Thinking,
+    check_diagnostics,
+    check_metadata,
+    read_context_management,
+    read_output_config,
+    read_output_format,
+    read_thinking,
+)
 from serve.api.fields.anthropic.tools import TOOLS_MAX, Choice, choose, read_choice, read_tools
 from serve.api.fields.anthropic.turns import check_cache_control, read_system, read_turns
 from serve.api.fields.checked import Checked
 from serve.api.fields.fate import Check, Field, Origin, Table, accepted, forwarded, honoured
 from serve.api.fields.fate import refused as refused_field
 from serve.api.fields.messages import JSON, MESSAGES_MAX, Conversation
-from serve.api.fields.schema import check_schema
 from serve.api.fields.shared import SHARED, STOP_MAX_CHARS
 from serve.api.fields.tools import Toolbox
 from serve.settings.site import Limits
 from serve.stream.message import Manner
 
 STOPS_MAX: Final = 64
-BUDGET_MIN_TOKENS: Final = 1024
-USER_ID_MAX_CHARS: Final = 1024
-EDITS_MAX: Final = 16
 THINKING_SWITCHES: Final = ("enable_thinking", "thinking")
 """What chat templates call it; a template that knows neither is given neither."""
 
 _ANTHROPIC: Final = Origin.ANTHROPIC
 _TOP_P: Final = next(field.check for field in SHARED if field.name == "top_p")
-_EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 
 
-@dataclass(frozen=True, slots=True)
-class AskedMessage:
-    """A checked request, and what of it shapes the answer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedMessage(Checked):
+    """`manner` is what of the request shapes the answer."""
 
-    checked: Checked
     manner: Manner
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """`thinking`: `wanted` is None where the model decides."""
-
-    wanted: bool | None
-    budget_tokens: int | None = None
-    shown: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """`output_config`: how hard the model thinks, and the schema its answer is held to."""
-
-    effort: str | None = None
-    schema: JSON | None = None
-
-
-def _thinking(value: Any, param: str) -> Thinking:
-    if type(value) is not dict:
-        raise faults.wrong_type(param, "an object", value)
-    display = value.get("display")
-    if display is not None and display not in ("summarized", "omitted"):
-        raise faults.not_one_of(f"{param}.display", display, ("summarized", "omitted"))
-    shown = display != "omitted"
-    match value.get("type"):
-        case "enabled":
-            checks.keys(value, param, frozenset({"type", "budget_tokens", "display"}))
-            budget = value.get("budget_tokens")
-            if budget is None:
-                raise faults.missing(f"{param}.budget_tokens")
-            _BUDGET.run(budget, f"{param}.budget_tokens")
-            return Thinking(True, budget, shown)
-        case "disabled":
-            checks.keys(value, param, frozenset({"type"}))
-            return Thinking(False)
-        case "adaptive":
-            checks.keys(value, param, frozenset({"type", "display"}))
-            return Thinking(None, None, shown)
-        case None:
-            raise faults.missing(f"{param}.type")
-        case "between_tools":
-            raise faults.unsupported_value(
-                f"{param}.type", "between_tools", "a model thinks where its template lets it."
-            )
-        case other:
-            raise faults.not_one_of(f"{param}.type", other, ("enabled", "disabled", "adaptive"))
-
-
-_BUDGET: Final = checks.integer(BUDGET_MIN_TOKENS, checks.INT32_MAX)
-
-
-def _output_config(value: Any, param: str) -> Output:
-    checks.keys(value, param, frozenset({"effort", "format", "task_budget"}))
-    if value.get("task_budget") is not None:
-        raise faults.unsupported(f"{param}.task_budget", "bound the answer with `max_tokens`.")
-    effort = value.get("effort")
-    if effort is not None:
-        checks.one_of(*_EFFORTS).run(effort, f"{param}.effort")
-    form = value.get("format")
-    return Output(effort, None if form is None else _output_format(form, f"{param}.format"))
-
-
-def _output_format(value: Any, param: str) -> JSON:
-    checks.keys(value, param, frozenset({"type", "schema"}))
-    for key in ("type", "schema"):
-        if value.get(key) is None:
-            raise faults.missing(f"{param}.{key}")
-    if value["type"] != "json_schema":
-        raise faults.not_one_of(f"{param}.type", value["type"], ("json_schema",))
-    return check_schema(value["schema"], f"{param}.schema")
-
-
-def _metadata(value: Any, param: str) -> None:
-    checks.keys(value, param, frozenset({"user_id"}))
-    if value.get("user_id") is not None:
-        checks.text(value["user_id"], f"{param}.user_id", USER_ID_MAX_CHARS)
-
-
-def _diagnostics(value: Any, param: str) -> None:
-    checks.keys(value, param, frozenset({"previous_message_id"}))
-
-
-def _context_management(value: Any, param: str) -> bool:
-    """Edits that change nothing where the chat template already decides."""
-    checks.keys(value, param, frozenset({"edits"}))
-    path = f"{param}.edits"
-    edits = value.get("edits")
-    for place, edit in enumerate(checks.array([] if edits is None else edits, path, EDITS_MAX)):
-        if type(edit) is not dict:
-            raise faults.wrong_type(f"{path}[{place}]", "an object", edit)
-        if edit.get("type") != "clear_thinking_20251015":
-            raise faults.unsupported_value(
-                f"{path}[{place}].type", edit.get("type"), "conversations are not edited here."
-            )
-    return True
 
 
 def refused(name: str, reason: str) -> Field:
@@ -156,7 +67,8 @@ MESSAGES: Final = Table(
             Check(f"array of 1 to {MESSAGES_MAX:,} messages", read_turns, shapes.MESSAGES),
             "Roles `user`, `assistant`, `system`; blocks `text`, `tool_use`, `tool_result`, "
             "`thinking`, `redacted_thinking`. A last message of the assistant's is gone on with. "
-            "Images, documents and blocks of server tools are refused by their path.",
+            "`image` in a user's turn, in base64, for models whose config says so. Documents, "
+            "images by address and blocks of server tools are refused by their path.",
             _ANTHROPIC,
         ),
         honoured(
@@ -207,7 +119,7 @@ MESSAGES: Final = Table(
             Check(
                 "object: `type` `disabled`, `adaptive`, or `enabled` with `budget_tokens` from "
                 f"{BUDGET_MIN_TOKENS:,}; `display`",
-                _thinking,
+                read_thinking,
                 shapes.thinking(BUDGET_MIN_TOKENS),
             ),
             "Asked of the model's chat template; the budget holds where the model has a "
@@ -218,15 +130,17 @@ MESSAGES: Final = Table(
             "output_config",
             Check(
                 "object: `effort`; `format`: `type` `json_schema`, `schema`",
-                _output_config,
-                shapes.output_config(*_EFFORTS),
+                read_output_config,
+                shapes.output_config(*EFFORTS),
             ),
             "`effort` is given to the model's chat template. `task_budget` is refused.",
             _ANTHROPIC,
         ),
         honoured(
             "output_format",
-            Check("object: `type` `json_schema`, `schema`", _output_format, shapes.OUTPUT_FORMAT),
+            Check(
+                "object: `type` `json_schema`, `schema`", read_output_format, shapes.OUTPUT_FORMAT
+            ),
             "The older place of `output_config.format`.",
             _ANTHROPIC,
         ),
@@ -234,7 +148,7 @@ MESSAGES: Final = Table(
             "context_management",
             Check(
                 "object: `edits` of `type` `clear_thinking_20251015`",
-                _context_management,
+                read_context_management,
                 shapes.edits("clear_thinking_20251015", EDITS_MAX),
             ),
             "Chat templates decide what they show of older thinking, so that no edit is applied, "
@@ -251,7 +165,7 @@ MESSAGES: Final = Table(
             "metadata",
             Check(
                 f"object: `user_id`, up to {USER_ID_MAX_CHARS:,} characters",
-                _metadata,
+                check_metadata,
                 shapes.user(USER_ID_MAX_CHARS),
             ),
             "Never logged, never sent to the engine.",
@@ -276,7 +190,7 @@ MESSAGES: Final = Table(
         ),
         accepted(
             "diagnostics",
-            Check("object: `previous_message_id`", _diagnostics, shapes.DIAGNOSTICS),
+            Check("object: `previous_message_id`", check_diagnostics, shapes.DIAGNOSTICS),
             "The answer's `diagnostics` is null.",
             _ANTHROPIC,
         ),
@@ -338,7 +252,7 @@ def _asked(engine: JSON, own: JSON) -> AskedMessage:
     thinking: Thinking = own.get("thinking", Thinking(None))
     _think(engine, thinking)
     _form(engine, own)
-    checked = Checked(
+    return AskedMessage(
         model=own["model"],
         stream=own.get("stream", False),
         include_usage=False,
@@ -351,10 +265,7 @@ def _asked(engine: JSON, own: JSON) -> AskedMessage:
         tool_choice=choice.engine if type(choice.engine) is str else "named",
         strict_tools=box.strict,
         images=conversation.images,
-    )
-    return AskedMessage(
-        checked,
-        Manner(
+        manner=Manner(
             max_tokens=own.get("max_tokens"),
             thinking_shown=thinking.shown,
             edits_asked="context_management" in own,

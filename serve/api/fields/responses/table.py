@@ -46,14 +46,15 @@ MODEL: Final = _SHARED["model"]
 INPUT: Final = honoured(
     "input",
     Check(f"string, or array of up to {ITEMS_MAX:,} items", read_input_items, shapes.INPUT),
-    "Items: messages (roles `user`, `assistant`, `system`, `developer`; text parts), "
+    "Items: messages (roles `user`, `assistant`, `system`, `developer`; text parts, "
+    "and a user's `input_image` with a `data:` URL, for models whose config says so), "
     "`function_call`, `custom_tool_call` and their outputs, `reasoning`, `item_reference`, "
     "`mcp_call`, `mcp_list_tools`, `mcp_approval_request`, `mcp_approval_response`, `compaction`. "
     "What this API shows may be sent back as it is, or "
     "with less: ids, `status`, `annotations` and `logprobs` may be missing. `compaction` "
     "items are those of `/v1/responses/compact`: a summary, encoded for this server. Reasoning "
     "that another server encrypted is left out; its compactions are refused, as are items of "
-    "hosted tools and image, file and audio parts. May be missing with "
+    "hosted tools and file and audio parts. May be missing with "
     "`previous_response_id` or `conversation`.",
 )
 INSTRUCTIONS: Final = honoured(

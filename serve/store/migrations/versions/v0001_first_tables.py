@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,13 +14,34 @@ SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    _objects()
+    _parts()
+    _usage()
+    _access()
+    _quotas()
+
+
+def _kept(name: str, *columns: sa.Column[Any]) -> None:
     op.create_table(
-        "batches",
+        name,
         sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=80), nullable=False),
         sa.Column("tenant", sa.String(length=80), nullable=False),
         sa.Column("created_s", sa.Double(), nullable=False),
         sa.Column("expires_s", sa.Double(), nullable=True),
+        *columns,
+        sa.PrimaryKeyConstraint("seq", name=op.f(f"{name}_key")),
+        sa.UniqueConstraint("id", name=op.f(f"{name}_unique_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(f"{name}_expiry", name, ["expires_s"], unique=False)
+    op.create_index(f"{name}_of_tenant", name, ["tenant", "seq"], unique=False)
+
+
+def _objects() -> None:
+    """What clients list, and what expires."""
+    _kept(
+        "batches",
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("key", sa.String(length=80), nullable=False),
         sa.Column("deadline_s", sa.Double(), nullable=False),
@@ -28,68 +50,28 @@ def upgrade() -> None:
         sa.Column("completed", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=op.f("batches_key")),
-        sa.UniqueConstraint("id", name=op.f("batches_unique_id")),
-        sqlite_autoincrement=True,
     )
-    op.create_index("batches_expiry", "batches", ["expires_s"], unique=False)
-    op.create_index("batches_of_tenant", "batches", ["tenant", "seq"], unique=False)
-    op.create_table(
+    _kept(
         "completions",
-        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=80), nullable=False),
-        sa.Column("tenant", sa.String(length=80), nullable=False),
-        sa.Column("created_s", sa.Double(), nullable=False),
-        sa.Column("expires_s", sa.Double(), nullable=True),
         sa.Column("model", sa.String(length=256), nullable=False),
         sa.Column("asked", sa.String(length=256), nullable=False),
         sa.Column("metadata", sa.LargeBinary(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("messages", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=op.f("completions_key")),
-        sa.UniqueConstraint("id", name=op.f("completions_unique_id")),
-        sqlite_autoincrement=True,
     )
-    op.create_index("completions_expiry", "completions", ["expires_s"], unique=False)
-    op.create_index("completions_of_tenant", "completions", ["tenant", "seq"], unique=False)
-    op.create_table(
+    _kept(
         "conversations",
-        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=80), nullable=False),
-        sa.Column("tenant", sa.String(length=80), nullable=False),
-        sa.Column("created_s", sa.Double(), nullable=False),
-        sa.Column("expires_s", sa.Double(), nullable=True),
         sa.Column("metadata", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=op.f("conversations_key")),
-        sa.UniqueConstraint("id", name=op.f("conversations_unique_id")),
-        sqlite_autoincrement=True,
     )
-    op.create_index("conversations_expiry", "conversations", ["expires_s"], unique=False)
-    op.create_index("conversations_of_tenant", "conversations", ["tenant", "seq"], unique=False)
-    op.create_table(
+    _kept(
         "files",
-        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=80), nullable=False),
-        sa.Column("tenant", sa.String(length=80), nullable=False),
-        sa.Column("created_s", sa.Double(), nullable=False),
-        sa.Column("expires_s", sa.Double(), nullable=True),
         sa.Column("purpose", sa.String(length=32), nullable=False),
         sa.Column("filename", sa.String(length=512), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.String(length=80), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=op.f("files_key")),
-        sa.UniqueConstraint("id", name=op.f("files_unique_id")),
-        sqlite_autoincrement=True,
     )
-    op.create_index("files_expiry", "files", ["expires_s"], unique=False)
-    op.create_index("files_of_tenant", "files", ["tenant", "seq"], unique=False)
-    op.create_table(
+    _kept(
         "responses",
-        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=80), nullable=False),
-        sa.Column("tenant", sa.String(length=80), nullable=False),
-        sa.Column("created_s", sa.Double(), nullable=False),
-        sa.Column("expires_s", sa.Double(), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("background", sa.Boolean(), nullable=False),
         sa.Column("previous_id", sa.String(length=80), nullable=True),
@@ -98,19 +80,9 @@ def upgrade() -> None:
         sa.Column("items", sa.LargeBinary(), nullable=False),
         sa.Column("output", sa.LargeBinary(), nullable=False),
         sa.Column("request", sa.LargeBinary(), nullable=True),
-        sa.PrimaryKeyConstraint("seq", name=op.f("responses_key")),
-        sa.UniqueConstraint("id", name=op.f("responses_unique_id")),
-        sqlite_autoincrement=True,
     )
-    op.create_index("responses_expiry", "responses", ["expires_s"], unique=False)
-    op.create_index("responses_of_tenant", "responses", ["tenant", "seq"], unique=False)
-    op.create_table(
+    _kept(
         "uploads",
-        sa.Column("seq", SERIAL, autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=80), nullable=False),
-        sa.Column("tenant", sa.String(length=80), nullable=False),
-        sa.Column("created_s", sa.Double(), nullable=False),
-        sa.Column("expires_s", sa.Double(), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("purpose", sa.String(length=32), nullable=False),
         sa.Column("filename", sa.String(length=512), nullable=False),
@@ -118,12 +90,11 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("keep_s", sa.Double(), nullable=True),
         sa.Column("file", sa.String(length=80), nullable=True),
-        sa.PrimaryKeyConstraint("seq", name=op.f("uploads_key")),
-        sa.UniqueConstraint("id", name=op.f("uploads_unique_id")),
-        sqlite_autoincrement=True,
     )
-    op.create_index("uploads_expiry", "uploads", ["expires_s"], unique=False)
-    op.create_index("uploads_of_tenant", "uploads", ["tenant", "seq"], unique=False)
+
+
+def _parts() -> None:
+    """What belongs to one of those."""
     op.create_table(
         "batch_lines",
         sa.Column("batch", sa.String(length=80), nullable=False),
@@ -197,6 +168,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("upload_parts_key")),
     )
     op.create_index("upload_parts_of_upload", "upload_parts", ["upload"], unique=False)
+
+
+def _usage() -> None:
+    """The ledger."""
     op.create_table(
         "usage_records",
         sa.Column("request_id", sa.String(length=80), nullable=False),
@@ -231,6 +206,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "day", name=op.f("usage_totals_key")),
     )
     op.create_index("usage_totals_by_day", "usage_totals", ["day"], unique=False)
+
+
+def _access() -> None:
+    """Who may ask."""
     tenants = op.create_table(
         "tenants",
         sa.Column("name", sa.String(length=80), nullable=False),
@@ -272,6 +251,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("secrets_key")),
     )
     op.bulk_insert(secret, [{"name": "cache_salt", "value": secrets.token_bytes(32)}])
+
+
+def _quotas() -> None:
+    """What is used up of daily limits."""
     op.create_table(
         "quota_slots",
         sa.Column("tenant", sa.String(length=80), nullable=False),

@@ -116,7 +116,7 @@ def body(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def test_the_last_message_of_the_assistants_is_gone_on_with() -> None:
-    engine = check_message(body(("user", "a"), ("assistant", "So")), Limits()).checked.engine_body
+    engine = check_message(body(("user", "a"), ("assistant", "So")), Limits()).engine_body
     assert engine["continue_final_message"] is True
     assert engine["add_generation_prompt"] is False
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_answered(turns: list[Any]) -> None:
 
 def test_a_system_prompt_and_a_leading_system_message_are_one() -> None:
     asked = check_message(body(("system", "b"), ("user", "c"), system="a"), Limits())
-    assert asked.checked.engine_body["messages"] == [
+    assert asked.engine_body["messages"] == [
         {"role": "system", "content": "a\nb"},
         {"role": "user", "content": "c"},
     ]
@@ -146,7 +146,7 @@ def test_a_system_prompt_and_a_leading_system_message_are_one() -> None:
 
 def test_thinking_that_is_disabled_is_neither_asked_for_nor_sent() -> None:
     asked = check_message(body(("user", "a"), thinking={"type": "disabled"}), Limits())
-    engine = asked.checked.engine_body
+    engine = asked.engine_body
     assert engine["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
     assert engine["include_reasoning"] is False
 

@@ -1,4 +1,8 @@
-"""Endpoints whose answers come whole: a request's way from the door to the pipeline and back."""
+"""The way from the door to the pipeline that every generating endpoint takes.
+
+Plain ASGI rather than FastAPI functions: dependency injection and response models would cost more
+than the whole of the rest of the gateway (`benchmarks/gateway.py`).
+"""
 
 from collections.abc import Coroutine, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
@@ -23,14 +27,25 @@ from serve.settings.site import Limits
 JSON = dict[str, Any]
 AskedT = TypeVar("AskedT", bound=Checked)
 
+STREAMED: Final[JSON] = {
+    "stream": True,
+    "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+}
+"""What engines are sent for an answer in parts. Whoever leaves in the middle has been counted."""
+
 _JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 _TOKEN_CHARS: Final = 4
 """What a token id counts for where a route asks how long a prompt is."""
+_UNFIT: Final = {
+    "embed": "generates text; it does not make embeddings",
+    "generate": "makes embeddings; it does not generate text",
+}
 
 
-class WholeEndpoint(Generic[AskedT]):
+class Entry(Generic[AskedT]):
     """One address. `endpoint` names it in metrics, `family` in a key's scopes, `path` is the
-    engine's address, `task` what the model must be for, where that matters.
+    engine's address, `task` what the model must be for, where that matters. `parameters` are those
+    of the query that mean something.
 
     A subclass checks a request, says what the engine is sent, and answers.
     """
@@ -38,7 +53,8 @@ class WholeEndpoint(Generic[AskedT]):
     endpoint: ClassVar[str]
     family: ClassVar[Family]
     path: ClassVar[str]
-    task: ClassVar[Literal["embed"] | None] = None
+    task: ClassVar[Literal["embed", "generate"] | None] = None
+    parameters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, pipeline: Pipeline, authenticator: Authenticator, limits: Limits) -> None:
         self._pipeline = pipeline
@@ -53,13 +69,13 @@ class WholeEndpoint(Generic[AskedT]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             principal = self._authenticator.authenticate(scope["headers"], self.family)
-            query.only(scope)
+            query.only(scope, self.parameters)
             body = await read_json(scope, receive, self._body_max_bytes)
             asked = self._check(body)
             served = self._pipeline.route(asked.model, lambda: _facts(asked), principal)
             if self.task is not None and served.model.config.task != self.task:
                 raise InvalidRequest(
-                    f"The model {asked.model} generates text; it does not make embeddings.",
+                    f"The model {asked.model} {_UNFIT[self.task]}.",
                     param="model",
                     code="unsupported_model",
                 )
@@ -98,9 +114,14 @@ class WholeEndpoint(Generic[AskedT]):
             model_id=served.id,
             body={**self._body(served, asked), "model": served.engine_model},
             choices=asked.n,
-            include_usage=False,
+            include_usage=asked.include_usage,
             received_s=scope[RECEIVED_S],
+            max_output_tokens=asked.max_output_tokens,
+            forced_tool=asked.forced_tool,
+            strict_tools=asked.strict_tools,
+            echo=asked.echo,
             asked=asked.model,
+            tier=self._pipeline.tier(asked.tier, principal),
         )
 
 
@@ -123,5 +144,8 @@ def _facts(asked: Checked) -> Facts:
     """What rules may ask of a request."""
     chars = sum(len(text) for texts in asked.prompts for text in texts)
     return Facts(
-        prompt_chars=chars + _TOKEN_CHARS * sum(asked.token_prompts), tools=asked.has_tools
+        prompt_chars=chars + _TOKEN_CHARS * sum(asked.token_prompts),
+        tools=asked.has_tools,
+        reasoning_effort=asked.engine_body.get("reasoning_effort"),
+        metadata=asked.echo.get("metadata", {}),
     )
