@@ -39,7 +39,6 @@ from benchmarks.record import Figure, Record, Verdict, finish
 from serve import log
 from serve.admission.context import ContextGuard
 from serve.admission.gate import Gate
-from serve.app import dev_site
 from serve.core.call import Call, Principal
 from serve.core.clock import SystemClock
 from serve.core.errors import RequestError
@@ -53,6 +52,7 @@ from serve.served import Served
 from serve.settings.load import load_site
 from serve.settings.model import ServedModel
 from serve.settings.site import Site
+from serve.sites import dev_site
 
 TENANTS: Final = 8
 BUSY: Final = 0.7

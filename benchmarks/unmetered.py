@@ -1,7 +1,7 @@
 """Inhouse without what knows and accounts for its tenants, for `benchmarks/metering.py` alone.
 
-`python -m benchmarks.unmetered dev …` is `inhouse dev …` with authentication, admission, metering,
-the ledger and the audit taken out of a request's way: what is left of it is the same code.
+`python -m benchmarks.unmetered dev …` is `inhouse dev …` with authentication, admission, metering
+and the ledger taken out of a request's way: what is left of it is the same code.
 """
 
 from collections.abc import Iterable
@@ -9,12 +9,11 @@ from typing import Any
 
 import orjson
 
-from serve import pipeline
 from serve.admission.authenticate import ANYONE, Authenticator
 from serve.cli import main
 from serve.core.call import Call, Principal, Timeline
 from serve.metering.meter import Meter
-from serve.pipeline import Pipeline
+from serve.pipeline import Pipeline, run
 from serve.served import Served
 
 
@@ -52,7 +51,7 @@ def nothing(self: Meter, timeline: Timeline) -> None:
 
 def strip() -> None:
     """Take the stages out of this process."""
-    setattr(pipeline, "_Metered", Unmetered)  # noqa: B010 - another type, on purpose
+    setattr(run, "Passage", Unmetered)  # noqa: B010 - another type, on purpose
     setattr(Authenticator, "authenticate", anyone)  # noqa: B010 - as above
     setattr(Meter, "tokens", nothing)  # noqa: B010 - as above
 

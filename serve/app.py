@@ -1,11 +1,8 @@
 """The composition root: the one place that picks concrete parts and joins them."""
 
-import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
@@ -17,7 +14,7 @@ from serve.admission.entrance import Entrance
 from serve.admission.gate import Gate
 from serve.admission.quotas import Quotas
 from serve.admission.salt import Salts
-from serve.admission.steady import JUMPED_S, SteadyClock, boot_id
+from serve.admission.steady import SteadyClock
 from serve.admission.tenants import Budgets, TenantLimits
 from serve.api import (
     batches,
@@ -51,13 +48,10 @@ from serve.batch.ports import ENDPOINTS
 from serve.batch.traffic import PipelineTraffic
 from serve.catalogue import Catalogue
 from serve.core.clock import Clock, SystemClock
-from serve.core.errors import SettingsError, SetupError, StorageUnavailable
 from serve.core.roster import DEFAULT_TENANT, Key, Roster
 from serve.engines.backend import Backend
 from serve.engines.ensemble import joined, remotes_of
 from serve.engines.fingerprint import engine_version
-from serve.engines.foundry import Foundry
-from serve.engines.hardware import probe
 from serve.engines.portfolio import Portfolio
 from serve.engines.resident import Resident
 from serve.metering.ledger import DiskLedger
@@ -67,21 +61,19 @@ from serve.pipeline import Pipeline
 from serve.release.adapters import Adapters
 from serve.release.apply import Release
 from serve.release.archive import Archive
-from serve.release.ports import Load, Loaded, Settle
+from serve.release.ports import Settle
 from serve.release.workshop import LocalWorkshop
 from serve.respond.background import Background
 from serve.respond.run import Turns
+from serve.server import Server, without_keys
 from serve.settings.keys import digest_of
-from serve.settings.load import load_files
-from serve.settings.model import ModelConfig, ServedModel, Source
-from serve.settings.operation import Admin
+from serve.settings.model import ServedModel
 from serve.settings.prices import Pricing
-from serve.settings.site import Auth, EngineDefaults, Listen, Log, Site
+from serve.settings.site import Site
+from serve.sites import Origin
 from serve.state.directory import Directory
 from serve.state.storage import Storage
 from serve.toolservers.workbench import Workbench
-
-log = logging.getLogger("inhouse")
 
 Endpoint = (
     ChatEndpoint
@@ -97,167 +89,6 @@ Endpoint = (
     | TokenizeEndpoint
     | DetokenizeEndpoint
 )
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the running site was read, and how it is read again when it changes.
-
-    `foundry` makes its engines.
-    """
-
-    loaded: Loaded
-    load: Load
-    foundry: Foundry
-
-
-@dataclass(frozen=True)
-class Server:
-    """A composed site: the ASGI application and what must be started and stopped with it."""
-
-    site: Site
-    asgi: ASGIApp
-    portfolio: Portfolio
-    pipeline: Pipeline
-    metrics: Metrics
-    adapters: Adapters
-    desk: Desk
-    storage: Storage
-    office: Office
-    background: Background
-    workbench: Workbench
-    ledger: DiskLedger
-    steady: SteadyClock
-    directory: Directory
-    release: Release | None = None
-
-    async def start(self) -> None:
-        """Open what is kept, and begin loading the engines.
-
-        Raises SetupError, and SettingsError where keys are required and there is none.
-        """
-        await self.storage.open()
-        await self._know()
-        await self.ledger.open()
-        await self._count_on()
-        for one in self.pipeline.served:
-            for remote in remotes_of(one.backend):
-                remote.start()
-        await self.portfolio.start()
-        await self.office.open()
-        await self.background.resume()
-
-    async def _know(self) -> None:
-        """Learn the keys, by the clock of this start of the machine."""
-        book, steady = self.storage.quotas, self.steady
-        try:
-            steady.hold(await book.anchor(boot_id(), steady.anchor))
-            await self.directory.open()
-        except StorageUnavailable as error:
-            raise SetupError(f"state.database: {error.message}") from error
-        keys = self.pipeline.keys
-        if keys.required and not keys.known:
-            raise _without_keys("FILE" if self.release is None else str(self.release.site_file))
-
-    async def _count_on(self) -> None:
-        """Go on with the quotas where the last server left them."""
-        book, steady = self.storage.quotas, self.steady
-        try:
-            await book.begin(self.pipeline.entrance.quotas, steady.now_s())
-        except StorageUnavailable as error:
-            raise SetupError(f"state.database: {error.message}") from error
-        if abs(steady.astray_s) > JUMPED_S:
-            log.warning(
-                "the machine's clock was set while it ran; quotas count on by the time elapsed",
-                extra={"ahead_s": round(steady.astray_s)},
-            )
-
-    async def drain(self) -> None:
-        """Refuse new work and let what runs end by the deadline."""
-        self.pipeline.gate.drain()
-        await self.office.close()
-        site = self.site if self.release is None else self.release.site
-        await self.pipeline.finish(site.engine_defaults.drain_timeout_s)
-        await self.background.close()
-
-    async def stop(self) -> None:
-        """Stop every engine, and what an apply has under way."""
-        await self.office.close()
-        if self.release is not None:
-            await self.release.close()
-        for one in self.pipeline.served:
-            for remote in remotes_of(one.backend):
-                await remote.stop()
-        await self.portfolio.stop()
-        await self.workbench.close()
-        await self.ledger.close()
-        await self.storage.quotas.end(self.pipeline.entrance.quotas)
-        await self.directory.close()
-        await self.storage.close()
-
-
-def foundry_of(
-    site: Site, environ: Mapping[str, str], knobs: tuple[str, ...] = (), clock: Clock | None = None
-) -> Foundry:
-    """Who makes this site's engines on this machine; `knobs` are for fake ones."""
-    return Foundry(site, probe(), environ, clock or SystemClock(), knobs)
-
-
-def portfolio_of(site: Site, environ: Mapping[str, str], knobs: tuple[str, ...] = ()) -> Portfolio:
-    """The site's engines, planned for this machine; nothing is started.
-
-    Raises SetupError or SettingsError where a model cannot be run: weights that are missing or
-    not the ones expected, memory, tools. `knobs` are for fake engines.
-    """
-    foundry = foundry_of(site, environ, knobs)
-    return foundry.portfolio(site.models, site.engine_defaults, site.limits.waiting_requests)
-
-
-def dev_site(port: int, auth: str, log_level: str, var_dir: Path) -> Site:
-    """A site of one fake model on loopback."""
-    fake = ModelConfig(name="fake", source=Source(path=var_dir / "none"), context_tokens=8192)
-    return Site(
-        site="dev",
-        listen=Listen(port=port),
-        auth=Auth.model_validate({"mode": auth}),
-        models=(ServedModel(config=fake, aliases=("default",)),),
-        engine_defaults=EngineDefaults(kind="fake"),
-        log=Log.model_validate({"level": log_level}),
-        admin=Admin(socket=var_dir / "run" / "admin.sock"),
-        var_dir=var_dir,
-    )
-
-
-def load_as_served(port: int | None = None, *, env: Mapping[str, str] = os.environ) -> Load:
-    """Reads site files as `inhouse serve` does; `port` stands for their own `listen.port`."""
-
-    return lambda path: read_as_served(path, port, env=env)
-
-
-def read_as_served(
-    path: Path,
-    port: int | None,
-    *,
-    env: Mapping[str, str] = os.environ,
-    given: Mapping[Path, bytes] | None = None,
-) -> Loaded:
-    """A site file, or what is `given` for it and its model files, with another port."""
-    path = path.absolute()
-    site, texts = load_files(path, env=env, given=given)
-    if port is not None:
-        site = site.model_copy(update={"listen": site.listen.model_copy(update={"port": port})})
-    return Loaded(path, site, texts)
-
-
-def load_last_good(var_dir: Path, port: int | None = None) -> Loaded:
-    """The last site that was applied, from the copies of its files that are kept in `var_dir`.
-
-    For a server whose site file is broken. Raises SettingsError where there are none.
-    """
-    kept = Archive(var_dir).last_good()
-    if kept is None:
-        raise SettingsError(f"{var_dir}: no site has been applied there, or its copies are damaged")
-    return read_as_served(kept.site_file, port, given=kept.texts)
 
 
 def compose(
@@ -342,12 +173,6 @@ def starter_of(text: str | None) -> Key | None:
     if text is None:
         return None
     return Key("starter", DEFAULT_TENANT, "starter", digest_of(text), created_s=0.0)
-
-
-def _without_keys(site_file: str) -> SettingsError:
-    return SettingsError(
-        f"no key yet, and auth.mode is `keys`; make one: inhouse keys add NAME --site {site_file}"
-    )
 
 
 def _learn(pipeline: Pipeline, roster: Roster) -> None:
@@ -437,7 +262,7 @@ def _settling(
     def settle(site: Site) -> Callable[[], None]:
         required = site.auth.mode == "keys"
         if required and not authenticator.known:
-            raise _without_keys(str(origin.loaded.path))
+            raise without_keys(str(origin.loaded.path))
         tool_servers = workbench.made(site.tool_servers)
 
         def now() -> None:

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from serve.app import Server
 from serve.engines.supervisor import EngineStatus
+from serve.server import Server
 
 REFRESH_S = 0.5
 

@@ -13,10 +13,10 @@ from typing import Final
 from serve.api.admin.listener import Listener
 from serve.api.cork import CorkedProtocol
 from serve.api.embedded import EmbeddedServer
-from serve.app import Server
 from serve.core.errors import SetupError
 from serve.release.apply import Release
 from serve.release.watch import Watch
+from serve.server import Server
 
 log = logging.getLogger("inhouse")
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from serve.app import Server, compose, portfolio_of
+from serve.app import compose
 from serve.core.call import Principal
 from serve.core.errors import ModelNotFound, SettingsError
+from serve.server import Server
 from serve.settings.load import load_site
+from serve.sites import portfolio_of
 from tests.peft import write_adapter
 
 ANY = {"any.thing": (3, 5)}

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.text import Text
 
-from serve.app import foundry_of
 from serve.cli.client import NO_SERVER, AdminClient
 from serve.cli.models import client_of
 from serve.cli.terminal import JsonOption, SiteOption, SocketOption, out, print_json
@@ -16,6 +15,7 @@ from serve.release.events import Outcome
 from serve.release.foresight import from_nothing
 from serve.release.render import document
 from serve.settings.load import load_site
+from serve.sites import foundry_of
 
 UNKNOWN_END = (NO_SERVER, "lost")
 """Refusals that leave open what the server does."""

@@ -11,22 +11,22 @@ import typer
 import uvloop
 
 from serve import log
-from serve.app import (
+from serve.app import compose
+from serve.cli.terminal import OptionalSiteOption, out
+from serve.console import announce
+from serve.core.errors import SettingsError
+from serve.door import run
+from serve.server import Server
+from serve.settings.keys import starter_key
+from serve.settings.site import Site
+from serve.sites import (
     Origin,
-    Server,
-    compose,
     dev_site,
     foundry_of,
     load_as_served,
     load_last_good,
     portfolio_of,
 )
-from serve.cli.terminal import OptionalSiteOption, out
-from serve.console import announce
-from serve.core.errors import SettingsError
-from serve.door import run
-from serve.settings.keys import starter_key
-from serve.settings.site import Site
 
 
 class DevAuth(StrEnum):

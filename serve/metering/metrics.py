@@ -22,133 +22,112 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.waiting_now: Callable[[], Mapping[str, int]] = dict
         """Who tells how many requests wait for each model; asked at each scrape."""
-        self.requests = Counter(
-            "inhouse_requests",
-            "Requests by how they ended.",
-            ["model", "endpoint", "outcome"],
-            registry=self.registry,
-        )
-        self.in_flight = Gauge(
-            "inhouse_requests_in_flight",
-            "Requests admitted and not yet ended.",
-            ["model"],
-            registry=self.registry,
-        )
-        self.tokens = Counter(
-            "inhouse_tokens",
-            "Tokens by kind: prompt, cached (part of prompt), completion, reasoning.",
-            ["model", "kind"],
-            registry=self.registry,
-        )
-        self.ttft = self._histogram("ttft", "From receipt to the first token.", _SECONDS)
-        self.tpot = self._histogram("tpot", "Between tokens after the first.", _TOKEN_SECONDS)
-        self.e2e = self._histogram("e2e", "From receipt to the end of the answer.", _SECONDS)
-        self.queue = self._histogram("queue", "From receipt to admission.", _SECONDS)
-        self.engine_state = Gauge(
-            "inhouse_engine_state",
-            "1 for the state an engine is in, 0 for the others.",
-            ["model", "state"],
-            registry=self.registry,
-        )
-        self.engine_restarts = Counter(
-            "inhouse_engine_restarts",
-            "Engine processes replaced after a crash.",
-            ["model"],
-            registry=self.registry,
-        )
-        self.engine_hangs = Counter(
-            "inhouse_engine_hangs",
-            "Engine processes killed because they made no step any more.",
-            ["model"],
-            registry=self.registry,
-        )
-        self.model_loads = Counter(
-            "inhouse_model_loads",
-            "Engines that came to answer because a request or an operator wanted them.",
-            ["model", "how"],
-            registry=self.registry,
-        )
-        self.model_evictions = Counter(
-            "inhouse_model_evictions",
-            "Engines put out for lack of memory or of requests.",
-            ["model", "how"],
-            registry=self.registry,
-        )
-        self.model_load_seconds = Histogram(
-            "inhouse_model_load_seconds",
-            "From the order to load or wake an engine until it answers.",
-            ["model", "how"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.model_waiting = Gauge(
-            "inhouse_model_waiting_requests",
-            "Requests that wait for an engine to be loaded or woken.",
-            ["model"],
-            registry=self.registry,
-        )
         self.lines_now: Callable[[], Mapping[tuple[str, str], int]] = dict
         """Who tells how many requests wait for a turn, by model and class; asked at each scrape."""
-        self.queue_waiting = Gauge(
-            "inhouse_queue_waiting_requests",
-            "Requests that wait for their turn on an engine.",
-            ["model", "class"],
-            registry=self.registry,
-        )
-        self.queue_wait = Histogram(
-            "inhouse_queue_wait_seconds",
-            "From admission to the turn on an engine.",
-            ["model", "class"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
         self.batches_now: Callable[[], Mapping[str, int]] = dict
         """Who tells how many batches are unfinished, by status; asked at each scrape."""
-        self.batch_lines = Counter(
-            "inhouse_batch_lines",
-            "Lines of batches by how they ended.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.batches = Gauge(
-            "inhouse_batches", "Unfinished batches.", ["status"], registry=self.registry
-        )
-        self.tool_calls = Counter(
-            "inhouse_tool_calls",
-            "Calls of the site's tool servers by how they ended.",
-            ["server", "tool", "outcome"],
-            registry=self.registry,
-        )
-        self.tool_call_seconds = Histogram(
-            "inhouse_tool_call_seconds",
-            "What each of these took, the wait for a place among them.",
-            ["server", "tool"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
         self.ledger_now: Callable[[], tuple[int, bool]] | None = None
         """Who tells how many records wait for the database, and whether any can be made; asked at
         each scrape."""
-        self.ledger_pending = Gauge(
-            "inhouse_ledger_pending_records",
-            "Records of ended requests that the database does not have yet.",
-            registry=self.registry,
-        )
-        self.ledger_failing = Gauge(
-            "inhouse_ledger_failing",
-            "1 while records, or room for them, cannot be written; requests are refused in time.",
-            registry=self.registry,
-        )
-        build = Gauge("inhouse_build_info", "Always 1.", ["version"], registry=self.registry)
-        build.labels(version).set(1)
+        self._of_requests()
+        self._of_engines()
+        self._of_queues()
+        self._of_work()
+        self._gauge("build_info", "Always 1.", "version").labels(version).set(1)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+    def _of_requests(self) -> None:
+        self.requests = self._counter(
+            "requests", "Requests by how they ended.", "model", "endpoint", "outcome"
+        )
+        self.in_flight = self._gauge(
+            "requests_in_flight", "Requests admitted and not yet ended.", "model"
+        )
+        self.tokens = self._counter(
+            "tokens",
+            "Tokens by kind: prompt, cached (part of prompt), completion, reasoning.",
+            "model",
+            "kind",
+        )
+        self.ttft = self._seconds("request_ttft", "From receipt to the first token.", "model")
+        self.tpot = self._seconds(
+            "request_tpot", "Between tokens after the first.", "model", buckets=_TOKEN_SECONDS
+        )
+        self.e2e = self._seconds("request_e2e", "From receipt to the end of the answer.", "model")
+        self.queue = self._seconds("request_queue", "From receipt to admission.", "model")
+
+    def _of_engines(self) -> None:
+        self.engine_state = self._gauge(
+            "engine_state", "1 for the state an engine is in, 0 for the others.", "model", "state"
+        )
+        self.engine_restarts = self._counter(
+            "engine_restarts", "Engine processes replaced after a crash.", "model"
+        )
+        self.engine_hangs = self._counter(
+            "engine_hangs", "Engine processes killed because they made no step any more.", "model"
+        )
+        self.model_loads = self._counter(
+            "model_loads",
+            "Engines that came to answer because a request or an operator wanted them.",
+            "model",
+            "how",
+        )
+        self.model_evictions = self._counter(
+            "model_evictions", "Engines put out for lack of memory or of requests.", "model", "how"
+        )
+        self.model_load_seconds = self._seconds(
+            "model_load", "From the order to load or wake an engine until it answers.",
+            "model", "how",
+        )  # fmt: skip
+
+    def _of_queues(self) -> None:
+        self.model_waiting = self._gauge(
+            "model_waiting_requests",
+            "Requests that wait for an engine to be loaded or woken.",
+            "model",
+        )
+        self.queue_waiting = self._gauge(
+            "queue_waiting_requests",
+            "Requests that wait for their turn on an engine.",
+            "model",
+            "class",
+        )
+        self.queue_wait = self._seconds(
+            "queue_wait", "From admission to the turn on an engine.", "model", "class"
+        )
+
+    def _of_work(self) -> None:
+        self.batch_lines = self._counter(
+            "batch_lines", "Lines of batches by how they ended.", "outcome"
+        )
+        self.batches = self._gauge("batches", "Unfinished batches.", "status")
+        self.tool_calls = self._counter(
+            "tool_calls", "Calls of the site's tool servers by how they ended.",
+            "server", "tool", "outcome",
+        )  # fmt: skip
+        self.tool_call_seconds = self._seconds(
+            "tool_call", "What each of these took, the wait for a place among them.",
+            "server", "tool",
+        )  # fmt: skip
+        self.ledger_pending = self._gauge(
+            "ledger_pending_records",
+            "Records of ended requests that the database does not have yet.",
+        )
+        self.ledger_failing = self._gauge(
+            "ledger_failing",
+            "1 while records, or room for them, cannot be written; requests are refused in time.",
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"inhouse_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"inhouse_{name}", text, labels, registry=self.registry)
+
+    def _seconds(
+        self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS
+    ) -> Histogram:
         return Histogram(
-            f"inhouse_request_{name}_seconds",
-            text,
-            ["model"],
-            buckets=buckets,
-            registry=self.registry,
+            f"inhouse_{name}_seconds", text, labels, buckets=buckets, registry=self.registry
         )
 
     def set_engine_state(self, model_id: str, state: str) -> None:

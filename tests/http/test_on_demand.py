@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.app import portfolio_of
 from serve.core.errors import SetupError
 from serve.settings.load import load_site
+from serve.sites import portfolio_of
 from tests.conftest import Gateway, start_gateway
 
 CHAT = "/v1/chat/completions"

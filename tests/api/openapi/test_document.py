@@ -22,8 +22,9 @@ from serve.api.openapi import document
 from serve.api.openapi.document import body_schema
 from serve.api.openapi.operations import OPERATIONS
 from serve.api.openapi.router import addresses
-from serve.app import compose, dev_site, portfolio_of
+from serve.app import compose
 from serve.core.errors import InvalidRequest
+from serve.sites import dev_site, portfolio_of
 from tests.conftest import Inhouse
 
 DOCUMENT = document()
