@@ -58,7 +58,11 @@ class Storage:
         """Connect, bring the tables up to date, and begin to sweep. Raises SetupError."""
         await asyncio.to_thread(self.database.open)
         try:
+            self.database.claim()
             await self.retention.tidy()
+        except SetupError:
+            await asyncio.to_thread(self.database.close)
+            raise
         except StorageUnavailable as error:
             await asyncio.to_thread(self.database.close)
             raise SetupError(f"{self.folder.path}: {error.message}") from error

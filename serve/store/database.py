@@ -6,12 +6,13 @@ never waits for a disk, and whole: one hop between threads each, however many st
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import (
@@ -53,11 +54,30 @@ class Database:
         self._readers: Engine | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._writer: GroupWriter | None = None
+        self._claimed: IO[bytes] | None = None
 
     @property
     def exclusive(self) -> bool:
-        """Whether no other process writes to it while this one has it open."""
+        """Whether one server alone may use it (see `claim`)."""
         return self._sqlite
+
+    def claim(self) -> None:
+        """Be the one server of a SQLite database until it is closed; PostgreSQL takes several.
+
+        Raises SetupError where another has it.
+        """
+        if not self._sqlite:
+            return
+        claimed = Path(f"{self._url.database}.server").open("wb")  # noqa: SIM115 - held until `close`
+        try:
+            fcntl.flock(claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            claimed.close()
+            raise SetupError(
+                f"state.database: {self._url.database} is in use by another server; servers that "
+                "share a database need PostgreSQL"
+            ) from None
+        self._claimed = claimed
 
     def open(self) -> None:
         """Connect and bring the tables up to date; blocks.
@@ -87,6 +107,9 @@ class Database:
         for engine in self._engines:
             engine.dispose()
         self._engines.clear()
+        if self._claimed is not None:
+            self._claimed.close()
+        self._claimed = None
         self._readers = self._pool = self._writer = None
 
     async def read(self, work: Work[T]) -> T:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import postgres as pg
 from tests.conftest import Gateway, Inhouse
 from tests.http.tenancy import CHAT, SITE, Desk, chat, refused, started
 
@@ -290,21 +291,16 @@ def test_the_log_names_the_tenant_and_never_the_key(site: Gateway, desk: Desk) -
 
 
 def test_what_a_command_does_to_the_database_counts_at_every_gateway(
-    site: Gateway,
-    desk: Desk,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    inhouse: Inhouse,
+    postgres: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, inhouse: Inhouse
 ) -> None:
     """Two gateways, and a site file whose own server does not run: the command is on its own."""
-    text = SITE.replace(
-        "var_dir: .", f"var_dir: .\nstate: {{database: 'sqlite:///{site.var_dir}/inhouse.db'}}"
-    )
-    second = started(tmp_path_factory.mktemp("second"), text)
-    (tmp_path / "models").symlink_to(site.var_dir / "models")
+    url = pg.create(postgres, "gateways")
+    text = SITE.replace("var_dir: .", f"var_dir: .\nstate: {{database: '{url}'}}")
+    gateways = [started(tmp_path_factory.mktemp("gateway"), text) for _ in range(2)]
+    (tmp_path / "models").symlink_to(gateways[0].var_dir / "models")
     (tmp_path / "site.yaml").write_text(text)
     at = ("--tenant", "lab", "--site", str(tmp_path / "site.yaml"))
-    other = Desk(second)
+    desk, other = (Desk(one) for one in gateways)
     try:
         assert inhouse("tenants", "add", "lab", *at[2:]).code == 0
         key = inhouse("keys", "add", "ci", "--expires", "1h", *at).out.strip()
@@ -320,8 +316,9 @@ def test_what_a_command_does_to_the_database_counts_at_every_gateway(
         refused(clients[1].get("/v1/models"), 401, "key_revoked")
         within(1, lambda: clients[0].get("/v1/models").status_code == 401)
     finally:
+        desk.close()
         other.close()
-        assert second.stop() == 0
+        assert [one.stop() for one in gateways] == [0, 0]
 
 
 def within(seconds: float, holds: Any) -> None:
