@@ -8,11 +8,8 @@ minutes), or `--quick` (one short pair, no record).
 
 import argparse
 import asyncio
-import os
 import random
 import secrets
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +22,7 @@ import uvloop
 from rich.console import Console
 
 from benchmarks.contestants import ROOT, Contestant, free_port
-from benchmarks.gateway_real import MODEL, SITE, ready, serve
+from benchmarks.gateway_real import MODEL, SITE, end, ready, serve
 from benchmarks.load.http import TokenReader, perform
 from benchmarks.load.percentile import percentile
 from benchmarks.record import Figure, Record, Verdict, finish
@@ -108,7 +105,7 @@ async def completed(client: openai.AsyncOpenAI, batch: str) -> int:
     return found.request_counts.completed
 
 
-async def end(client: openai.AsyncOpenAI, batch: str) -> None:
+async def withdraw(client: openai.AsyncOpenAI, batch: str) -> None:
     """Cancel it and wait until it is."""
     await client.batches.cancel(batch)
     for _ in range(POLLS_MAX):
@@ -142,15 +139,11 @@ async def measure(pairs: int, seconds: float, out: Console) -> Record:
                             time.perf_counter() - begun_s
                         )
                         lines_per_s.append(rate)
-                        await end(sdk, batch)
+                        await withdraw(sdk, batch)
                     found = firsts[arm][-1]
                     out.print(f"{arm}: p50 {median(found):.3f} s, {len(found)} requests")
     finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.to_thread(server.wait, 60)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
+        await end(server)
     return _record(firsts, lines_per_s, seconds)
 
 

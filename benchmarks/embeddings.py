@@ -11,9 +11,7 @@ takes from it is what is measured.
 import argparse
 import asyncio
 import gc
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +25,8 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from benchmarks.contestants import QUIET, ROOT, Contestant, Unusable, free_port
+from benchmarks.contestants import ROOT, Contestant, Unusable, free_port
+from benchmarks.gateway_real import end, serve
 from benchmarks.load.cpu import cpu_s
 from benchmarks.load.http import ask, post
 from benchmarks.record import Figure, Record, Verdict, finish
@@ -92,29 +91,14 @@ Turns = dict[tuple[str, str, str], list[Turn]]
 async def site(kind: str, folder: Path) -> AsyncIterator[tuple[Contestant, Contestant]]:
     """The engine's own socket and the gateway before it, once both answer."""
     port = free_port()
-    server = _start(kind, folder, port)
+    file = folder / "site.yaml"
+    file.write_text(SITE.format(root=ROOT, var_dir=folder / "var", kind=kind, model=MODEL))
+    server = serve(port, file)
     try:
         gateway = await _ready(server, port, folder / "var" / "starter.key")
         yield Contestant("direct", folder / "var" / "run" / f"{MODEL}.sock"), gateway
     finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.to_thread(server.wait, 60)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def _start(kind: str, folder: Path, port: int) -> "subprocess.Popen[bytes]":
-    file = folder / "site.yaml"
-    file.write_text(SITE.format(root=ROOT, var_dir=folder / "var", kind=kind, model=MODEL))
-    command = (
-        sys.executable, "-m", "serve.cli", "serve", "--site", str(file), "--starter-key",
-        "--port", str(port),
-    )  # fmt: skip
-    return subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **QUIET}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        await end(server)
 
 
 async def _ready(server: "subprocess.Popen[bytes]", port: int, key_file: Path) -> Contestant:

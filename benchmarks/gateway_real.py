@@ -53,9 +53,10 @@ def run(rounds: int, out: Console, *, keep: bool) -> int:
     return finish(record, keep=keep)
 
 
-def serve(port: int) -> "subprocess.Popen[bytes]":
+def serve(port: int, site: Path = SITE) -> "subprocess.Popen[bytes]":
+    """A server of its own on this port; `end` it."""
     command = (
-        sys.executable, "-m", "serve.cli", "serve", "--site", str(SITE), "--starter-key",
+        sys.executable, "-m", "serve.cli", "serve", "--site", str(site), "--starter-key",
         "--port", str(port),
     )  # fmt: skip
     return subprocess.Popen(
@@ -80,12 +81,17 @@ async def _measure(rounds: int, out: Console) -> Record:
                 for target in pair:
                     batches[target.name].append(await _batch(target))
     finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.to_thread(server.wait, 60)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
+        await end(server)
     return _record(batches)
+
+
+async def end(server: "subprocess.Popen[bytes]") -> None:
+    """Stop a server that `serve` began, and all that it has started."""
+    server.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.to_thread(server.wait, 60)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
 
 
 def _record(batches: dict[str, list[Batch]]) -> Record:

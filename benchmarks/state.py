@@ -13,7 +13,6 @@ import asyncio
 import os
 import random
 import secrets
-import signal
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ import orjson
 import uvloop
 
 from benchmarks.contestants import ROOT, Contestant, Field, Pace, Stage, free_port
-from benchmarks.gateway_real import MODEL, SITE, ready, serve
+from benchmarks.gateway_real import MODEL, SITE, end, ready, serve
 from benchmarks.load.http import Connection, WholeReader, connect, perform, post
 from benchmarks.record import Figure, Record, Verdict, finish
 
@@ -149,8 +148,7 @@ async def prefix(long_turns: int, rounds: int) -> dict[str, list[float]]:
                 shares[arm].append(await _share(target, arm, long_turns))
                 _say(f"round {turn + 1} {arm}: {shares[arm][-1]:.3f} cached")
     finally:
-        server.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(server.wait, 60)
+        await end(server)
     return shares
 
 

@@ -18,15 +18,20 @@ class ClientGone(Exception):
     """The client went away while it was sending."""
 
 
-class JsonBodies:
-    """Reads the bodies of requests, within what the site's limits allow now."""
+class Bounded:
+    """What is held to the site's limits, which change while it serves."""
 
     def __init__(self, limits: Limits) -> None:
         self.bound(limits)
 
     def bound(self, limits: Limits) -> None:
-        """Read bodies within these limits from now on."""
-        self._max_bytes = int(limits.body_mib * 2**20)
+        """Hold requests to these limits from now on."""
+        self._limits = limits
+        self._body_max_bytes = int(limits.body_mib * 2**20)
+
+
+class JsonBodies(Bounded):
+    """Reads the bodies of requests."""
 
     async def read(self, request: Request, *, empty: Any = None) -> Any:
         """The parsed body, or `empty`, where that is given, for none at all.
@@ -37,7 +42,7 @@ class JsonBodies:
         none = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         if none and empty is not None:
             return empty
-        return await read_json(request.scope, request.receive, self._max_bytes)
+        return await read_json(request.scope, request.receive, self._body_max_bytes)
 
 
 async def read_json(scope: Scope, receive: Receive, body_max_bytes: int) -> Any:

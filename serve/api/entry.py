@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from serve.admission.authenticate import Authenticator
 from serve.admission.routes import Facts
 from serve.api import query
-from serve.api.body import ClientGone, read_json
+from serve.api.body import Bounded, ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
 from serve.api.fields import Checked
 from serve.api.presence import until_gone
@@ -42,7 +42,7 @@ _UNFIT: Final = {
 }
 
 
-class Entry(Generic[AskedT]):
+class Entry(Bounded, Generic[AskedT]):
     """One address. `endpoint` names it in metrics, `family` in a key's scopes, `path` is the
     engine's address, `task` what the model must be for, where that matters. `parameters` are those
     of the query that mean something.
@@ -57,14 +57,9 @@ class Entry(Generic[AskedT]):
     parameters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, pipeline: Pipeline, authenticator: Authenticator, limits: Limits) -> None:
+        super().__init__(limits)
         self._pipeline = pipeline
         self._authenticator = authenticator
-        self.bound(limits)
-
-    def bound(self, limits: Limits) -> None:
-        """Check requests against these limits from now on."""
-        self._limits = limits
-        self._body_max_bytes = int(limits.body_mib * 2**20)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

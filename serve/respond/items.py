@@ -6,7 +6,7 @@ to is found without an index.
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from serve.respond.custom import InputText
 from serve.respond.sealed import seal
@@ -108,8 +108,11 @@ class Reasoning(OpenItem):
         return self._done(status, {"content": [part], **sealed})
 
 
-class FunctionCall(OpenItem):
-    """A call of a function of the client's."""
+class _Call(OpenItem):
+    """A call of the client's; `kind` is the item's type, `told` the field that says with what."""
+
+    kind: ClassVar[str]
+    told: ClassVar[str]
 
     def __init__(
         self,
@@ -120,10 +123,18 @@ class FunctionCall(OpenItem):
         name: str,
         namespace: str | None = None,
     ) -> None:
-        item = {"id": item_id, "type": "function_call", "status": "in_progress",
-                "call_id": call_id, **_named(name, namespace), "arguments": ""}  # fmt: skip
+        item = {"id": item_id, "type": self.kind, "status": "in_progress", "call_id": call_id,
+                **_named(name, namespace), self.told: ""}  # fmt: skip
         super().__init__(emit, place, item)
         self._arguments: list[str] = []
+        self._input = InputText()
+
+
+class FunctionCall(_Call):
+    """A call of a function of the client's."""
+
+    kind = "function_call"
+    told = "arguments"
 
     def add(self, arguments: str) -> None:
         self._arguments.append(arguments)
@@ -136,22 +147,11 @@ class FunctionCall(OpenItem):
         return self._done(status, {"arguments": arguments})
 
 
-class CustomCall(OpenItem):
+class CustomCall(_Call):
     """A call of a tool whose input is free text."""
 
-    def __init__(
-        self,
-        emit: Emit,
-        place: int,
-        item_id: str,
-        call_id: str,
-        name: str,
-        namespace: str | None = None,
-    ) -> None:
-        item = {"id": item_id, "type": "custom_tool_call", "status": "in_progress",
-                "call_id": call_id, **_named(name, namespace), "input": ""}  # fmt: skip
-        super().__init__(emit, place, item)
-        self._input = InputText()
+    kind = "custom_tool_call"
+    told = "input"
 
     def add(self, arguments: str) -> None:
         self._send(self._input.feed(arguments))

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from serve.settings import urls
 from serve.settings.terms import IN_WORDS, Frozen, is_loopback
 
 RemoteUrl = Annotated[
@@ -59,12 +59,8 @@ class Remote(Frozen):
 
 def problem_of(url: str, remote: Remote) -> str | None:
     """What is wrong with one of its addresses, None where nothing is."""
-    try:
-        parts = urlsplit(url)
-        whole = bool((parts.hostname or "").encode("idna")) and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole:
+    parts = urls.split(url)
+    if parts is None:
         return "has no host, or a port that is none; write it as https://node-2:8000"
     if parts.path.rstrip("/").endswith("/v1"):
         return "ends in /v1, which is added to it; leave that out"

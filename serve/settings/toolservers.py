@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue
 
+from serve.settings import urls
 from serve.settings.terms import IN_WORDS, Frozen, TargetName, is_loopback
 
 FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
@@ -181,12 +181,8 @@ def problems_of(server: ToolServer) -> Iterator[tuple[Place, str]]:
 
 def _of_addresses(server: ToolServer) -> Iterator[tuple[Place, str]]:
     for url in server.urls:
-        try:
-            parts = urlsplit(url)
-            whole = bool((parts.hostname or "").encode("idna")) and parts.port != 0
-        except ValueError:
-            whole = False
-        if not whole:
+        parts = urls.split(url)
+        if parts is None:
             yield ("url",), f"{url} has no host, or a port that is none"
         elif (
             parts.scheme == "http"

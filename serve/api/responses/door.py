@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.admission.authenticate import Authenticator
 from serve.api import query
-from serve.api.body import ClientGone, read_json
+from serve.api.body import Bounded, ClientGone, read_json
 from serve.api.envelope import RECEIVED_S, REQUEST_ID
 from serve.api.presence import until_gone
 from serve.core.errors import RequestError
@@ -27,7 +27,7 @@ Check = Callable[[object, Limits, Mapping[str, Terms]], Asked]
 _JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 
 
-class Door:
+class Door(Bounded):
     """One address; `endpoint` names it in metrics. Plain ASGI, see `serve.api.entry`."""
 
     endpoint: str
@@ -38,15 +38,10 @@ class Door:
     def __init__(
         self, turns: Turns, background: Background, authenticator: Authenticator, limits: Limits
     ) -> None:
+        super().__init__(limits)
         self._turns = turns
         self._background = background
         self._authenticator = authenticator
-        self.bound(limits)
-
-    def bound(self, limits: Limits) -> None:
-        """Check requests against these limits from now on."""
-        self._limits = limits
-        self._body_max_bytes = int(limits.body_mib * 2**20)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         meter = self._turns.pipeline.meter

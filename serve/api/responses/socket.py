@@ -15,6 +15,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from serve.admission.authenticate import Authenticator
+from serve.api.body import Bounded
 from serve.api.errors import body_of, internal, status_of
 from serve.api.fields import faults
 from serve.api.fields.responses import check_response
@@ -43,21 +44,17 @@ _OWN: Final = ("type", "generate")
 """Of a message, and not of the POST."""
 
 
-class Sockets:
+class Sockets(Bounded):
     """All such connections. An ASGI application for WebSockets; plain errors are answered so."""
 
     def __init__(
         self, turns: Turns, background: Background, authenticator: Authenticator, limits: Limits
     ) -> None:
+        super().__init__(limits)
         self._turns = turns
         self._background = background
         self._authenticator = authenticator
         self._open = 0
-        self.bound(limits)
-
-    def bound(self, limits: Limits) -> None:
-        """Check requests against these limits from now on."""
-        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._authenticator.authenticate(scope["headers"], "responses")
