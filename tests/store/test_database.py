@@ -4,15 +4,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, create_engine, func, insert, inspect, select, text
 
 from serve.core.errors import SetupError, StorageUnavailable
 from serve.store.address import address_of
 from serve.store.database import Database
-from serve.store.migration import HEAD
-from serve.store.tables import CONVERSATIONS, METADATA
+from serve.store.migration import HEAD, migrate
+from serve.store.tables import CONVERSATIONS, METADATA, TENANTS
 
 
 def add(name: str) -> "insert":
@@ -107,6 +109,32 @@ async def test_the_migrations_make_the_tables(database: Database) -> None:
         return list(compare_metadata(MigrationContext.configure(connection), METADATA))
 
     assert await database.read(differences) == []
+
+
+def test_an_older_database_keeps_what_it_holds(database_url: str) -> None:
+    """Up from every version, and down to it again, with a row in it."""
+    engine = create_engine(address_of(database_url, Path()))
+    config = Config()
+    config.set_main_option("script_location", "serve.store:migrations")
+    config.set_main_option("path_separator", "os")
+    kept = [{"id": "conv_1", "tenant": "t", "created_s": 1.0, "metadata": {"a": "b"}}]
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+            connection.execute(CONVERSATIONS.insert(), kept)
+        migrate(engine)
+        with engine.begin() as connection:
+            names = connection.execute(select(TENANTS.c.name)).scalars().all()
+            assert names == ["default"]
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0001")
+            row = connection.execute(select(CONVERSATIONS.c.id, CONVERSATIONS.c.metadata)).one()
+            assert row == ("conv_1", {"a": "b"})
+            command.downgrade(config, "base")
+            assert inspect(connection).get_table_names() == ["alembic_version"]
+    finally:
+        engine.dispose()
 
 
 async def test_a_newer_database_is_left_alone(database: Database, database_url: str) -> None:
