@@ -156,9 +156,10 @@ class Journal:
                     leaf.synced = end
 
     def drop(self, leaf: Leaf) -> None:
-        """Remove a file that is not needed any more."""
+        """Remove a file that is not needed any more; nothing happens where it is gone."""
         with self._syncing:
-            self.leaves.remove(leaf)
+            if leaf in self.leaves:
+                self.leaves.remove(leaf)
             if leaf.fd >= 0:
                 os.close(leaf.fd)
                 leaf.fd = -1

@@ -112,6 +112,8 @@ class DiskLedger:
         try:
             while self._pending:
                 await self._add()
+            # The task that was cancelled may have come no further than this.
+            await self._drop_done()
         except StorageUnavailable as error:
             log.warning("%d records wait in the journal: %s", self.pending, error.message)
         await asyncio.to_thread(self._syncer.close)
@@ -229,6 +231,8 @@ class DiskLedger:
         async with self._counting:
             await self._books.add(records)
             del self._pending[: len(group)]
+            for leaf in itertools.chain.from_iterable(leaves for _, leaves in group):
+                leaf.open -= 1
             # The database may have had some of these: what it says is spent is asked again.
             old = min(self._taken_up, len(group))
             self._taken_up -= old
@@ -236,9 +240,10 @@ class DiskLedger:
         if old:
             await self._learn()
         self._recovered()
-        for _, leaves in group:
-            for leaf in leaves:
-                leaf.open -= 1
+        await self._drop_done()
+
+    async def _drop_done(self) -> None:
+        """Remove the files of which the database has everything."""
         done = [leaf for leaf in self._journal.leaves if leaf.full and not leaf.open]
         if done:
             await self._books.sync()

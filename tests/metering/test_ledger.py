@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,32 @@ async def test_each_request_is_recorded_once(tmp_path: Path) -> None:
     assert tokens(books) == {f"req_{n}": ("ok", n, 2 * n) for n in range(300)}
     assert books.added == 300
     assert {one.cost_nano for one in books.records.values()} == {3 * n for n in range(300)}
+    assert not files_in(tmp_path)
+
+
+@dataclass
+class SlowBooks(MemoryBooks):
+    """Takes its time to say that all is on the disk, the first time."""
+
+    asked: int = 0
+
+    async def sync(self) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            await asyncio.sleep(60)
+
+
+async def test_an_end_in_the_middle_of_tidying_leaves_no_file(tmp_path: Path) -> None:
+    books = SlowBooks()
+    async with running(tmp_path, books) as ledger:
+        n = 0
+        while not books.asked:
+            (await until_reserved(ledger, f"req_{n}")).settle(closed(1, n))
+            n += 1
+            if n % 100 == 0:
+                await until(lambda: not ledger.pending)
+        await until(lambda: not ledger.pending)
+        assert len(files_in(tmp_path)) > 1
     assert not files_in(tmp_path)
 
 
