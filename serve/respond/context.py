@@ -112,15 +112,20 @@ async def fitting(
 
 
 def _without(asked: Asked, items: Sequence[JSON], drop: int) -> list[JSON]:
-    """The messages without so many of the oldest items, and without outputs of calls in them."""
+    """The messages without so many of the oldest items, and without outputs of calls in them.
+
+    A client may use a call id again: an output is that of the last such call before it.
+    """
     gone = {(item["type"], item["call_id"]) for item in items[:drop] if "call_id" in item}
     unsaid = {item["id"] for item in items[:drop] if item["type"] == "mcp_approval_request"}
-    left = [
-        item
-        for item in items[drop:]
-        if (_OUTPUTS.get(item["type"], ""), item.get("call_id")) not in gone
-        and not (item["type"] == "mcp_approval_response" and item["approval_request_id"] in unsaid)
-    ]
+    left = []
+    for item in items[drop:]:
+        gone.discard((item["type"], item.get("call_id")))
+        if (_OUTPUTS.get(item["type"]), item.get("call_id")) in gone:
+            continue
+        if item["type"] == "mcp_approval_response" and item["approval_request_id"] in unsaid:
+            continue
+        left.append(item)
     return messages_of(asked.instructions, left)
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-CHECKED: Final = ("openai-python 3.3.1", "openai-node 7.5.0")
+CHECKED: Final = {"openai-python 3.3.1": (698, 732), "openai-node 7.5.0": (60, 61)}
 """The releases that the page was checked with."""
 
 _NO_DELETE: Final = "models are deleted by the operator, not through the API"
@@ -104,7 +104,9 @@ def path_of(file: str) -> str:
 
 def page() -> str:
     """The tables of docs/conformance.md."""
-    lines = ["| endpoint | left out | added or replaced |", "| --- | --- | --- |"]
+    lines = ["| release | tests for what is served | hold |", "| --- | --- | --- |"]
+    lines += [f"| {release} | {tests} | {holds} |" for release, (holds, tests) in CHECKED.items()]
+    lines += ["", "| endpoint | left out | added or replaced |", "| --- | --- | --- |"]
     for endpoint, made in CHANGES.items():
         out = ", ".join(f"`{one[1:]}`" for one in sorted(made) if one[0] == "-")
         other = ", ".join(f"`{one.lstrip('+')}`" for one in sorted(made) if one[0] != "-")

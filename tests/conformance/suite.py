@@ -69,9 +69,10 @@ def hold(found: Mapping[str, bool], apart: Iterable[str]) -> None:
         assert any(re.search(pattern, one) for one in known), pattern
 
 
-def hold_changes(relay: Relay, release: str, *, whole: bool) -> None:
-    """The relay changed what the page says, where the page was checked with this release."""
+def hold_page(found: Mapping[str, bool], relay: Relay, release: str, *, whole: bool) -> None:
+    """The page tells how many hold and what the relay changed, if it is of this release."""
     if release in CHECKED:
+        assert (sum(found.values()), len(found)) == CHECKED[release]
         for endpoint, made in relay.changed.items():
             assert made <= set(CHANGES[endpoint]), endpoint
         if whole:

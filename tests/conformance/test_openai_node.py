@@ -14,7 +14,7 @@ import pytest
 from tests.clients.environment import client_of
 from tests.conformance.applicability import APART_NODE
 from tests.conformance.relay import relaying
-from tests.conformance.suite import Suite, hold, hold_changes, serving
+from tests.conformance.suite import Suite, hold, hold_page, serving
 
 pytestmark = pytest.mark.long
 
@@ -75,4 +75,4 @@ def test_the_suite(tmp_path: Path) -> None:
     assert len(found) > 50
     hold(found, APART_NODE)
     version = json.loads((suite.checkout / "package.json").read_text())["version"]
-    hold_changes(relay, f"openai-node {version}", whole=False)
+    hold_page(found, relay, f"openai-node {version}", whole=False)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conformance.applicability import APART_PYTHON, NOT_SERVED, path_of
 from tests.conformance.relay import relaying
-from tests.conformance.suite import Suite, hold, hold_changes, serving
+from tests.conformance.suite import Suite, hold, hold_page, serving
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -63,7 +63,7 @@ def test_the_suite(suite: Suite, tmp_path: Path) -> None:
     hold(found, APART_PYTHON)
     version = (suite.checkout / "src" / "openai" / "_version.py").read_text()
     (number,) = re.findall(r'__version__ = "([^"]+)"', version)
-    hold_changes(relay, f"openai-python {number}", whole=True)
+    hold_page(found, relay, f"openai-python {number}", whole=True)
 
 
 def test_every_reason_is_of_something(suite: Suite) -> None:

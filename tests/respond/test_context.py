@@ -49,3 +49,17 @@ async def test_without_truncation_nothing_is_dropped(guard: ContextGuard) -> Non
     items = [user("w " * 60, f"msg_{i}") for i in range(10)]
     with pytest.raises(ContextLengthExceeded):
         await fitting(asked(), items, guard, 400)
+
+
+async def test_an_output_goes_with_its_call_even_where_ids_come_again(guard: ContextGuard) -> None:
+    def call(words: str) -> dict[str, object]:
+        said = {"type": "function_call", "call_id": "call_1", "name": "look"}
+        return said | {"arguments": f'{{"for": "{words}"}}'}
+
+    def output(words: str) -> dict[str, object]:
+        return {"type": "function_call_output", "call_id": "call_1", "output": words}
+
+    items = [call("w " * 200), output("first"), user("w"), call("w"), output("second"), user("w")]
+    messages, dropped = await fitting(asked(truncate=True), items, guard, 400, 1)
+    assert dropped == 1
+    assert [one["content"] for one in messages if one["role"] == "tool"] == ["second"]
