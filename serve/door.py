@@ -5,6 +5,7 @@ work → streams finish, or end with a typed error at the deadline → engines s
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -21,6 +22,8 @@ from serve.server import Server
 log = logging.getLogger("inhouse")
 
 CONNECTIONS_BACKLOG: Final = 2048
+GARBAGE_YOUNG: Final = 20_000
+"""Objects made and not yet gone after which the garbage collector looks at the young ones."""
 STOP_TIMEOUT_S: Final = 5
 """For connections, once no request is left."""
 
@@ -48,6 +51,7 @@ async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
     try:
         admin.open()
         await server.start()
+        _settle_heap()
         if on_ready is not None:
             on_ready.set()
         await asyncio.wait(
@@ -64,6 +68,16 @@ async def run(server: Server, on_ready: "asyncio.Event | None" = None) -> None:
         await server.stop()
         await admin.close()
         log.info("stopped")
+
+
+def _settle_heap() -> None:
+    """What has been made by now stays: the garbage collector looks at requests only, and seldom.
+
+    It takes a tenth of a request's time otherwise, most of it to find nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_YOUNG, *gc.get_threshold()[1:])
 
 
 async def _keep_up(release: Release | None) -> None:

@@ -86,11 +86,7 @@ class FairQueue(Generic[T]):
     ) -> Entry[T]:
         """Let a request wait; `cost` is in tokens. The flow's weight is this one from now on."""
         entry = Entry(flow if self._fair else None, cost, item, ahead and self._fair)
-        state = self._flows.get(entry.flow)
-        if state is None:
-            self._forget_some()
-            state = self._flows[entry.flow] = _Flow(weight, self._now - self._credit)
-        state.weight = weight
+        state = self._flow(entry.flow, weight)
         idle = not len(state)
         state.lines[0 if entry.ahead else -1][entry] = None
         state.tokens += cost
@@ -99,6 +95,17 @@ class FairQueue(Generic[T]):
         if idle:
             self._enter(entry.flow, state)
         return entry
+
+    def pass_through(self, flow: Hashable, weight: float, cost: float) -> None:
+        """Charge a flow for a request that is taken as it comes, while none waits.
+
+        It is what `push` and `pop` would do, and quicker: most requests find nobody waiting.
+        """
+        state = self._flow(flow if self._fair else None, weight)
+        self._pay(state)
+        # Nobody else waits: what it is given now is taken from no one, and its credit neither.
+        self._now = state.finish = max(self._now, state.finish)
+        state.finish += cost / weight
 
     def peek(self) -> Entry[T] | None:
         """The request that is next; None where none waits."""
@@ -164,9 +171,20 @@ class FairQueue(Generic[T]):
             for line in state.lines:
                 yield from line
 
-    def _enter(self, flow: Hashable, state: _Flow[T]) -> None:
+    def _flow(self, flow: Hashable, weight: float) -> _Flow[T]:
+        state = self._flows.get(flow)
+        if state is None:
+            self._forget_some()
+            state = self._flows[flow] = _Flow(weight, self._now - self._credit)
+        state.weight = weight
+        return state
+
+    def _pay(self, state: _Flow[T]) -> None:
         state.finish = max(self._now - self._credit, state.finish + state.debt)
         state.debt = 0.0
+
+    def _enter(self, flow: Hashable, state: _Flow[T]) -> None:
+        self._pay(state)
         state.turn = next(self._turns)
         heapq.heappush(self._heap, (state.finish, state.turn, flow))
         if len(self._heap) > 2 * len(self._flows) + FLOWS_SPARE:  # flows that left without a turn

@@ -61,7 +61,9 @@ class Place:
     call: Callable[[Shed | None], None]
     since_s: float
     running: bool = False
+    left: bool = False
     entry: Entry["Place"] | None = None
+    """Where it waits, if it has to."""
 
     @property
     def kind(self) -> str:
@@ -147,13 +149,17 @@ class Line:
             present = self._flows[flow] = _Present(weight)
             self._weights += weight
         present.requests += 1
+        if not len(self._queue) and self._fits(place):
+            self._queue.pass_through(flow, weight, cost)
+            self._run(place)
+            return place
         place.entry = self._queue.push(flow, weight, cost, place, ahead=ahead)
         self._take_turns(coming=place)
         return place
 
     def leave(self, place: Place, took: float | None = None) -> None:
         """A request has ended or gives up waiting; `took` tokens, where that is known."""
-        if place.entry is None:
+        if place.left:
             return
         if place.running:
             self._running -= 1
@@ -162,7 +168,7 @@ class Line:
             if took is not None:
                 self._queue.correct(place.flow, took - place.cost)
             self._count_end()
-        else:
+        elif place.entry is not None:
             self._queue.remove(place.entry)
         self._forget(place)
         self._take_turns()
@@ -176,13 +182,15 @@ class Line:
     def _take_turns(self, coming: Place | None = None) -> None:
         while (entry := self._queue.peek()) is not None and self._fits(entry.item):
             self._queue.pop()
-            place = entry.item
-            place.running = True
-            self._running += 1
-            self._running_tokens += place.cost
-            self._flows[place.flow].running += 1
-            if place is not coming:
-                place.call(None)
+            self._run(entry.item)
+            if entry.item is not coming:
+                entry.item.call(None)
+
+    def _run(self, place: Place) -> None:
+        place.running = True
+        self._running += 1
+        self._running_tokens += place.cost
+        self._flows[place.flow].running += 1
 
     def _fits(self, place: Place) -> bool:
         """Whether the next request may run now."""
@@ -204,8 +212,7 @@ class Line:
         present = self._flows[place.flow]
         if present.running < present.weight / self._weights * self.capacity.usual:
             return True
-        assert place.entry is not None
-        return self._queue.has_credit(place.entry)
+        return place.entry is not None and self._queue.has_credit(place.entry)
 
     def _full(self, cost: float) -> bool:
         in_hand = self._running + len(self._queue)
@@ -260,7 +267,7 @@ class Line:
             self._gap_s += GAP_MEMORY * (gap_s - self._gap_s)
 
     def _forget(self, place: Place) -> None:
-        place.entry = None
+        place.left = True
         present = self._flows[place.flow]
         present.requests -= 1
         if not present.requests:

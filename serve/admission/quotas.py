@@ -22,9 +22,8 @@ EVERYTHING: Final = ""
 """The scope of what bounds all models of a tenant together."""
 CONCURRENT_AGAIN_S: Final = 1.0
 
-_SPANS: Final = (("per_minute", MINUTE_S), ("per_day", DAY_S))
-_KINDS: Final = ("requests", "input_tokens", "output_tokens")
-_NAMES: Final = tuple((kind, span, f"{kind}_{name}") for kind in _KINDS for name, span in _SPANS)
+_SPANS: Final = {"minute": MINUTE_S, "day": DAY_S}
+_UNBOUNDED: Final = Standing()
 
 
 @dataclass(slots=True)
@@ -118,9 +117,12 @@ class Quotas:
 
     def standing(self, tenant: str, limits: Limits, model: str) -> Standing:
         """How much is left of the tightest bounds on requests, and on tokens."""
+        scopes = _scopes(limits, model)
+        if not any(bounds.rates for _, bounds in scopes):
+            return _UNBOUNDED
         now_s = self._now_s()
         found: dict[bool, tuple[float, Window]] = {}
-        for scope, bounds in _scopes(limits, model):
+        for scope, bounds in scopes:
             for kind, _, window in self._bounded(tenant, scope, bounds):
                 left = window.left(now_s) / window.limit
                 known = found.get(kind == "requests")
@@ -154,10 +156,9 @@ class Quotas:
         self, tenant: str, scope: str, bounds: Bounds
     ) -> Iterator[tuple[str, str, Window]]:
         """Each window that something bounds, with what it counts and its setting's name."""
-        for kind, span_s, name in _NAMES:
-            limit: int | None = getattr(bounds, name)
-            if limit is None:
-                continue
+        for name, limit in bounds.rates:
+            kind, _, span = name.partition("_per_")
+            span_s = _SPANS[span]
             key = (tenant, scope, name)
             window = self._windows.get(key)
             if window is None:

@@ -6,7 +6,6 @@ third of their time.
 """
 
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.core.call import STANDING, Standing
+from serve.core.ids import new_request_id
 
 REQUEST_ID: Final = "inhouse.request_id"
 RECEIVED_S: Final = "inhouse.received_s"
@@ -73,7 +73,7 @@ class Envelope:
             app = self._sockets.get(scope.get("path", ""), self._app)
             await app(scope, receive, send)
             return
-        request_id = scope[REQUEST_ID] = "req_" + os.urandom(16).hex()
+        request_id = scope[REQUEST_ID] = new_request_id()
         received_s = scope[RECEIVED_S] = time.monotonic()
         standing: list[Standing] = []
         STANDING.set(standing)

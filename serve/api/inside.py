@@ -6,7 +6,6 @@ They take the way of all others, from the door on: the same checks, refusals, bo
 import asyncio
 import contextvars
 import logging
-import os
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from serve.api.errors import body_of, internal, status_of
 from serve.batch.ports import Answer
 from serve.core.call import BACKGROUND, Principal
 from serve.core.errors import Unauthenticated
+from serve.core.ids import new_request_id
 
 log = logging.getLogger("inhouse.api")
 
@@ -40,7 +40,7 @@ class Inside:
         try:
             key = self._authenticator.key_within(principal)
         except Unauthenticated as error:
-            request_id = f"req_{os.urandom(16).hex()}"
+            request_id = new_request_id()
             return Answer(status_of(error)[0], request_id, orjson.loads(body_of(error)))
         context = contextvars.copy_context()
         context.run(BACKGROUND.set, True)

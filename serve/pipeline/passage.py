@@ -21,6 +21,8 @@ JSON = dict[str, Any]
 
 GENERATING: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Engines' addresses where answers are written, which take tokens of their own."""
+SALTED: Final = GENERATING | {"/v1/embeddings", "/v1/score", "/v1/rerank"}
+"""Engines' addresses where what is computed of a prompt is kept for the next."""
 PRIORITIES: Final = {"priority": -1, "default": 0, "flex": 1}
 """What vLLM is told of a request's tier: the smaller goes first."""
 
@@ -33,15 +35,18 @@ class Passage:
     """
 
     __slots__ = (
-        "_background", "_begun", "_body", "_call", "_pipeline", "_served", "_task", "_ticket",
-        "_timeline", "_told", "_withdrawn",
+        "_background", "_begun", "_body", "_call", "_pipeline", "_salt", "_served", "_task",
+        "_ticket", "_timeline", "_told", "_withdrawn",
     )  # fmt: skip
 
     def __init__(self, pipeline: "Pipeline", served: Served, call: Call) -> None:
         self._pipeline = pipeline
         self._served = served
         self._call = call
-        self._body = orjson.dumps(call.body)
+        self._salt: JSON = {}
+        if call.path in SALTED:
+            self._salt = {"cache_salt": pipeline.salts.of(call.principal.tenant)}
+        self._body = orjson.dumps({**call.body, **self._salt})
         self._background = BACKGROUND.get()
         self._begun = self._withdrawn = False
         self._told: asyncio.Future[Shed | None] | None = None
@@ -130,9 +135,9 @@ class Passage:
                 more["priority"] = PRIORITIES[tier]
             if call.max_output_tokens is None:
                 more |= self._narrowed(served, call)
-        if more:
-            return orjson.dumps({**call.body, **more})
-        return self._body if call is self._call else orjson.dumps(call.body)
+        if call is self._call and not more:
+            return self._body
+        return orjson.dumps({**call.body, **more, **self._salt})
 
     def _narrowed(self, served: Served, call: Call) -> JSON:
         """A bound for an answer that has none, where the tenant may not use all of the context."""

@@ -63,9 +63,6 @@ _CHUNKERS: Final[Mapping[str, Chunker]] = {
 }
 
 
-SALTED: Final = GENERATING | {"/v1/embeddings", "/v1/score", "/v1/rerank"}
-"""Engines' addresses where what is computed of a prompt is kept for the next."""
-
 _WAITS_FOR: Final = {State.STARTING: "loading", State.SLEEPING: "waking"}
 
 
@@ -122,20 +119,12 @@ class Pipeline(Published):
             for one in list(self.running.values()):
                 one.withdraw(keys)
 
-    def _salted(self, call: Call) -> Call:
-        """The same, sent to the engine with the salt of its tenant's cache."""
-        if call.path not in SALTED:
-            return call
-        body = {**call.body, "cache_salt": self.salts.of(call.principal.tenant)}
-        return replace(call, body=body)
-
     async def answer(self, served: Served, call: Call, answerer: Answerer | None = None) -> JSON:
         """Run to the end and return the whole answer's object.
 
         `answerer` makes it, and the usage, of what the engine answered; without one the call's
         endpoint decides.
         """
-        call = self._salted(call)
         passage = Passage(self, served, call)
         with passage as timeline:
             lost: EngineClient | None = None
@@ -169,7 +158,6 @@ class Pipeline(Published):
         that is tried; without one the call's endpoint decides. Errors before the first of either
         are raised while `sink.started` is still false.
         """
-        call = self._salted(call)
         passage = Passage(self, served, call)
         with passage as timeline:
             lost: EngineClient | None = None

@@ -1,6 +1,7 @@
 """What one tenant may take: rates, sizes, its weight beside others, and what it may spend."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,12 @@ from serve.settings.terms import Frozen, ModelName
 COUNT_MAX: Final = 10**15
 """More than any engine makes in a day, and still exact as a JSON number."""
 MODELS_MAX: Final = 64
+
+RATES: Final = tuple(
+    f"{kind}_per_{span}"
+    for kind in ("requests", "input_tokens", "output_tokens")
+    for span in ("minute", "day")
+)
 
 Tier = Literal["default", "flex", "priority"]
 Count = Annotated[int, Field(ge=1, le=COUNT_MAX)]
@@ -47,6 +54,12 @@ class Bounds(Frozen):
     choices: Annotated[int, Field(ge=1, le=128)] | None = Field(
         default=None, description="Largest `n` of one request, where the site's own is larger."
     )
+
+    @cached_property
+    def rates(self) -> tuple[tuple[str, int], ...]:
+        """Of the limits on what comes in a minute or in a day those that are given, by name."""
+        named = ((name, getattr(self, name)) for name in RATES)
+        return tuple((name, limit) for name, limit in named if limit is not None)
 
 
 class Budget(Frozen):

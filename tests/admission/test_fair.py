@@ -199,6 +199,24 @@ def test_who_leaves_is_gone(crowd: Crowd, data: st.DataObject) -> None:
     assert len(taken) == len(entries) - len(gone)
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), WEIGHT, COST, st.floats(-500, 500)), max_size=60))
+def test_who_finds_nobody_waiting_is_charged_as_if_he_had_waited(
+    comers: list[tuple[int, float, float, float]],
+) -> None:
+    through: FairQueue[int] = FairQueue(credit=300)
+    waited: FairQueue[int] = FairQueue(credit=300)
+    for flow, weight, cost, more in comers:
+        through.pass_through(flow, weight, cost)
+        waited.push(flow, weight, cost, flow)
+        waited.pop()
+        through.correct(flow, more)
+        waited.correct(flow, more)
+    for queue in (through, waited):
+        for number in range(40):
+            queue.push(number % 4, 1.0, 100.0, number)
+    assert [one.item for one in drained(through)] == [one.item for one in drained(waited)]
+
+
 def test_the_order_of_coming_for_comparison() -> None:
     queue: FairQueue[int] = FairQueue(fair=False)
     for number in range(20):

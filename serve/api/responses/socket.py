@@ -6,7 +6,6 @@ its stream, each a message (OpenAI's guide to the WebSocket mode).
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,6 +19,7 @@ from serve.api.errors import body_of, internal, status_of
 from serve.api.fields import faults
 from serve.api.fields.responses import check_response
 from serve.core.errors import InvalidRequest, Overloaded, RequestError
+from serve.core.ids import new_request_id
 from serve.pipeline import outcome_of
 from serve.respond.asked import Asked
 from serve.respond.background import Background
@@ -105,7 +105,7 @@ class Sockets(Bounded):
             asked, generate = self._asked(message, servers)
             before = session.before(asked)
             self._background.check_ended(principal.tenant, asked.previous_response_id)
-            request_id = "req_" + os.urandom(16).hex()
+            request_id = new_request_id()
             turn = await self._turns.prepare(asked, principal, request_id, before=before)
         except RequestError as error:
             self._turns.pipeline.meter.refused(ENDPOINT, outcome_of(error))
