@@ -72,6 +72,7 @@ from serve.settings.prices import Pricing
 from serve.settings.site import Site
 from serve.sites import Origin
 from serve.state.directory import Directory
+from serve.state.erasure import Eraser
 from serve.state.storage import Storage
 from serve.toolservers.workbench import Workbench
 
@@ -130,9 +131,12 @@ def compose(
     metrics.lines_now = gate.waiting
     for one in served:
         _watch(one.backend, one.model.id, metrics, pipeline)
-    endpoints = _endpoints(site, pipeline, authenticator, storage)
+    endpoints = _endpoints(site, pipeline, authenticator, storage, directory.erasures_of)
     workbench = Workbench(site.tool_servers, os.environ, site.var_dir / "tools", metrics)
-    turns = Turns(pipeline, storage.responses, storage.conversations, storage.ttl_s, workbench)
+    turns = Turns(
+        pipeline, storage.responses, storage.conversations, storage.turnbook, storage.ttl_s,
+        workbench, directory.erasures_of,
+    )  # fmt: skip
     background = Background(turns)
     endpoints |= _responding(site, turns, background, authenticator)
     bodies = JsonBodies(site.limits)
@@ -148,7 +152,8 @@ def compose(
         batches.router(office, authenticator, bodies),
     )
     sockets = {"/v1/responses": responses.Sockets(turns, background, authenticator, site.limits)}
-    tenancy = Tenancy(directory, storage.retention)
+    stops = {"responses": background.drop, "batches": office.drop}
+    tenancy = Tenancy(directory, Eraser(directory, storage.retention, stops))
     asgi = inside.app = _asgi(
         endpoints, pipeline, authenticator, metrics, routers, sockets, tenancy
     )
@@ -316,11 +321,15 @@ def _watch(backend: Backend, model_id: str, metrics: Metrics, pipeline: Pipeline
 
 
 def _endpoints(
-    site: Site, pipeline: Pipeline, authenticator: Authenticator, storage: Storage
+    site: Site,
+    pipeline: Pipeline,
+    authenticator: Authenticator,
+    storage: Storage,
+    erasures: Callable[[str], int],
 ) -> dict[str, Endpoint]:
     at = (pipeline, authenticator, site.limits)
     return {
-        "/v1/chat/completions": ChatEndpoint(*at, storage.completions),
+        "/v1/chat/completions": ChatEndpoint(*at, storage.completions, erasures),
         "/v1/completions": CompletionsEndpoint(*at),
         "/v1/messages": MessagesEndpoint(*at),
         "/v1/messages/count_tokens": CountTokensEndpoint(*at),

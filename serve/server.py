@@ -60,6 +60,8 @@ class Server:
         await self.portfolio.start()
         await self.office.open()
         await self.background.resume()
+        self.storage.gateways.subscribe(self.office.resume)
+        self.storage.gateways.subscribe(self.background.resume)
 
     async def _know(self) -> None:
         """Learn the keys, by the clock of this start of the machine."""

@@ -1,7 +1,7 @@
 """`/v1/chat/completions` and `/v1/completions` at the door."""
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from starlette.types import Send
@@ -82,7 +82,8 @@ class _Generating(Entry[AskedT]):
 
 
 class ChatEndpoint(_Generating[AskedChat]):
-    """`completions`: where answers are kept that a request wants `store`d."""
+    """`completions`: where answers are kept that a request wants `store`d; `erasures`: how often
+    what a tenant keeps has been erased."""
 
     endpoint = "chat.completions"
     family = "chat"
@@ -95,9 +96,11 @@ class ChatEndpoint(_Generating[AskedChat]):
         authenticator: Authenticator,
         limits: Limits,
         completions: Completions,
+        erasures: Callable[[str], int],
     ) -> None:
         super().__init__(pipeline, authenticator, limits)
         self._completions = completions
+        self._erasures = erasures
 
     def _check(self, body: object) -> AskedChat:
         return check_chat(body, self._limits)
@@ -105,7 +108,10 @@ class ChatEndpoint(_Generating[AskedChat]):
     def _run(
         self, served: Served, call: Call, asked: AskedChat, send: Send
     ) -> Coroutine[Any, Any, None]:
-        keeping = Keeping(self._completions, asked.messages) if asked.store else None
+        keeping = None
+        if asked.store:
+            begun = self._erasures(call.principal.tenant)
+            keeping = Keeping(self._completions, asked.messages, begun)
         return self._go(served, call, asked, send, keeping)
 
 

@@ -12,14 +12,17 @@ from serve.stream.sse import DONE_FRAME
 
 
 class Keeping:
-    """Stores the answer to one request; `messages` are the request's own, as they came.
+    """Stores the answer to one request; `messages` are the request's own, as they came, `begun`
+    the tenant's erasures when it came.
 
     A generation that fails or is cancelled is not stored. Raises StorageUnavailable where the
-    answer cannot be stored: then it is not answered either.
+    answer cannot be stored, and Conflict where the tenant has been erased since: then it is not
+    answered either.
     """
 
-    def __init__(self, completions: Completions, messages: list[JSON]) -> None:
+    def __init__(self, completions: Completions, messages: list[JSON], begun: int) -> None:
         self._completions = completions
+        self._begun = begun
         self._messages = messages
 
     async def answer(self, pipeline: Pipeline, served: Served, call: Call) -> JSON:
@@ -44,7 +47,9 @@ class Keeping:
 
     async def _put(self, call: Call, answer: JSON) -> None:
         messages = [_stored(one, f"{answer['id']}-{n}") for n, one in enumerate(self._messages)]
-        await self._completions.add(call.principal.tenant, call.asked, answer, messages)
+        await self._completions.add(
+            call.principal.tenant, call.asked, answer, messages, self._begun
+        )
 
 
 class _UntilDone:

@@ -42,10 +42,11 @@ class Workplace:
 class Course:
     """One batch on its way. `cancelled` is set once its status says that it is cancelling."""
 
-    def __init__(self, place: Workplace, batch_id: str, status: str) -> None:
+    def __init__(self, place: Workplace, record: BatchRecord) -> None:
         self._place = place
-        self._id = batch_id
-        self.status = status
+        self._id = record.id
+        self.tenant = record.tenant
+        self.status = record.status
         self.cancelled = asyncio.Event()
         self._doubtful: tuple[Incoming, ...] = ()
         """Files of results of which the database did not say whether it knows them."""
@@ -71,7 +72,8 @@ class Course:
                     await self._finish(record, "batch_cancelled")
                 case _:
                     break
-        await self._place.folder.remove([self._id])
+        if not await self._place.batches.is_held(self._id):
+            await self._place.folder.remove([self._id])
 
     async def fail(self, errors: list[JSON]) -> None:
         """End it with these errors."""

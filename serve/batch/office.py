@@ -50,9 +50,50 @@ class Office:
     async def open(self) -> None:
         """Go on with what a server that ended has left unfinished."""
         await self.place.batches.forget_lines()
-        for record in await self.place.batches.unfinished():
-            log.info("a batch goes on", extra={"batch": record.id, "status": record.status})
-            self._begin(record)
+        await self.resume()
+
+    async def resume(self) -> None:
+        """Take over what gateways that are not there any more have left, and leave what others
+        have taken over. One whose input lies in another gateway's folder waits for that one."""
+        if self._closed:
+            return
+        batches = self.place.batches
+        for batch_id, former in await batches.orphans():
+            if not await self._can_run(batch_id):
+                continue
+            record = await batches.take_over(batch_id, former)
+            if record is not None and batch_id not in self._courses:
+                log.info("a batch goes on", extra={"batch": record.id, "status": record.status})
+                self._begin(record)
+        taken, cancelled = await batches.told(list(self._courses))
+        for batch_id in taken & self._tasks.keys():
+            self._tasks[batch_id].cancel()
+        for batch_id in cancelled & self._courses.keys():
+            self._courses[batch_id].cancelled.set()
+
+    async def _can_run(self, batch_id: str) -> bool:
+        if not self.place.batches.shared:
+            return True
+        try:
+            ending = (await self.place.batches.find(batch_id)).status not in _CANCELLABLE
+        except NotFound:
+            return False
+        return ending or await asyncio.to_thread(self.place.folder.path_of(batch_id).is_file)
+
+    async def drop(self, tenant: str) -> int:
+        """Work on no batch of this tenant any more; how many were worked on.
+
+        What becomes of what is kept is the caller's business.
+        """
+        tasks = [
+            self._tasks[batch_id]
+            for batch_id, course in self._courses.items() if course.tenant == tenant
+        ]  # fmt: skip
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        return len(tasks)
 
     async def close(self) -> None:
         """Leave off: lines in hand are run again by the server that comes next."""
@@ -175,7 +216,7 @@ class Office:
         if self._closed:
             return
         batch_id = record.id
-        self._courses[batch_id] = course = Course(self.place, batch_id, record.status)
+        self._courses[batch_id] = course = Course(self.place, record)
         task = asyncio.create_task(self._see_through(course, batch_id), name=batch_id)
         self._tasks[batch_id] = task
 

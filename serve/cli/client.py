@@ -58,9 +58,9 @@ class AdminClient:
         """Give an order; the object that answers it."""
         return self._whole("POST", path, body, timeout_s)
 
-    def delete(self, path: str) -> JSON:
+    def delete(self, path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> JSON:
         """Remove what is at `path`; what the server says of it."""
-        return self._whole("DELETE", path, None, ANSWER_TIMEOUT_S)
+        return self._whole("DELETE", path, None, timeout_s)
 
     def events(self, path: str, body: JSON) -> Iterator[JSON]:
         """Give an order; its progress, an object a line."""

@@ -9,17 +9,20 @@ from starlette.types import ASGIApp, Message
 
 from serve.admission.steady import SteadyClock, boot_id
 from serve.api.admin.tenancy import Tenancy
-from serve.cli.client import NO_SERVER, AdminClient, refusal
+from serve.cli.client import ANSWER_TIMEOUT_S, NO_SERVER, AdminClient, refusal
 from serve.core.clock import SystemClock
 from serve.core.errors import RequestError
 from serve.settings.load import load_site
 from serve.settings.site import Site
 from serve.state.directory import Directory
+from serve.state.erasure import Eraser
 from serve.state.storage import Storage
 
 JSON = dict[str, Any]
 
 LOOK: Final = "/admin/v1/tenants"
+ERASE_TIMEOUT_S: Final = 3600.0
+"""Files of a hundred gigabytes may have to go."""
 
 
 class Tenants(Protocol):
@@ -27,9 +30,11 @@ class Tenants(Protocol):
 
     def get(self, path: str) -> JSON: ...
 
-    def post(self, path: str, body: JSON | None = None) -> JSON: ...
+    def post(
+        self, path: str, body: JSON | None = None, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> JSON: ...
 
-    def delete(self, path: str) -> JSON: ...
+    def delete(self, path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> JSON: ...
 
 
 def tenants_of(site_file: Path, socket: Path | None) -> Tenants:
@@ -56,10 +61,14 @@ class Database:
     def get(self, path: str) -> JSON:
         return asyncio.run(self._answer("GET", path, None))
 
-    def post(self, path: str, body: JSON | None = None) -> JSON:
+    def post(
+        self, path: str, body: JSON | None = None, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> JSON:
+        del timeout_s  # nobody else is waited for
         return asyncio.run(self._answer("POST", path, body))
 
-    def delete(self, path: str) -> JSON:
+    def delete(self, path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> JSON:
+        del timeout_s
         return asyncio.run(self._answer("DELETE", path, None))
 
     async def _answer(self, method: str, path: str, body: JSON | None) -> JSON:
@@ -70,7 +79,7 @@ class Database:
             steady = SteadyClock(SystemClock())
             steady.hold(await storage.quotas.anchor(boot_id(), steady.anchor))
             directory = Directory(storage.database, steady.now_s, lambda: site.limits.each_tenant)
-            app = Tenancy(directory, storage.retention).app
+            app = Tenancy(directory, Eraser(directory, storage.retention)).app
             return await _exchange(app, method, path, b"" if body is None else _encoded(body))
         finally:
             await asyncio.to_thread(storage.database.close)

@@ -1,5 +1,7 @@
 """`inhouse tenants`: groups that share this server and must not see each other."""
 
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -8,11 +10,13 @@ import typer
 import yaml
 
 from serve.cli.table import NOTHING, aligned
-from serve.cli.tenancy import tenants_of
+from serve.cli.tenancy import ERASE_TIMEOUT_S, tenants_of
 from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, out, print_json
 from serve.core.errors import SettingsError
 
-COLUMNS: Final = ("tenant", "cache group", "limits")
+COLUMNS: Final = ("tenant", "cache group", "limits", "held since")
+ERASED: Final = ("kind", "erased")
+HOLDS: Final = ("set", "reason", "lifted", "reason of that")
 
 app = typer.Typer(no_args_is_help=True, help="Tenants of a site.")
 
@@ -24,6 +28,9 @@ LimitsOption = Annotated[
         help="Its own limits, such as '{requests_per_minute: 60}', or @FILE; they take the place "
         "of all that it had.",
     ),
+]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Why; it is kept with the hold, a case's number perhaps.")
 ]
 GroupOption = Annotated[
     str | None,
@@ -58,9 +65,10 @@ def show_all(
         print_json(answer)
         return
     rows = [
-        (one["name"], one["settings"].get("cache_group") or NOTHING, _in_short(one["limits"]))
+        (one["name"], one["settings"].get("cache_group") or NOTHING, _in_short(one["limits"]),
+         _date(one["held_since"]))
         for one in answer["data"]
-    ]
+    ]  # fmt: skip
     for line in aligned([COLUMNS, *rows], left=COLUMNS):
         out.print(line, markup=False, soft_wrap=True)
 
@@ -95,6 +103,77 @@ def change(
     tenants.post(_path(name), body)
 
 
+@app.command("erase")
+def erase(
+    name: str,
+    site_file: SiteOption = QUICKSTART,
+    socket: SocketOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase all that is kept for a tenant; its keys and its usage records stay."""
+    tenants = tenants_of(site_file, socket)
+    holds = tenants.get(f"{_path(name)}/holds")["data"]
+    if not yes and not (holds and holds[0]["lifted_at"] is None):
+        _confirm(f"Erase every response, conversation, file and batch of {name} for good?")
+    told = tenants.post(f"{_path(name)}/erase", None, ERASE_TIMEOUT_S)
+    if as_json:
+        print_json(told)
+        return
+    rows = [(_in_words(kind), str(count)) for kind, count in told["erased"].items()]
+    rows.append(("together", str(sum(told["erased"].values()))))
+    for line in aligned([ERASED, *rows], left=ERASED[:1]):
+        out.print(line, markup=False, soft_wrap=True)
+    stopped = [f"{count} {_in_words(kind)}" for kind, count in told["stopped"].items() if count]
+    if stopped:
+        out.print(f"stopped first: {', '.join(stopped)}", markup=False, soft_wrap=True)
+
+
+@app.command("hold")
+def hold(
+    name: str,
+    reason: ReasonOption,
+    site_file: SiteOption = QUICKSTART,
+    socket: SocketOption = None,
+) -> None:
+    """Put a tenant under a legal hold: nothing of it is destroyed until the hold is lifted."""
+    told = tenants_of(site_file, socket).post(f"{_path(name)}/hold", {"reason": reason})
+    out.print(f"{name}: held since {_date(told['set_at'])}", markup=False, soft_wrap=True)
+
+
+@app.command("lift")
+def lift(
+    name: str,
+    reason: ReasonOption,
+    site_file: SiteOption = QUICKSTART,
+    socket: SocketOption = None,
+) -> None:
+    """Lift a tenant's legal hold: what was deleted or expired meanwhile is destroyed then."""
+    told = tenants_of(site_file, socket).post(f"{_path(name)}/lift", {"reason": reason})
+    out.print(f"{name}: lifted {_date(told['lifted_at'])}", markup=False, soft_wrap=True)
+
+
+@app.command("holds")
+def show_holds(
+    name: str,
+    site_file: SiteOption = QUICKSTART,
+    socket: SocketOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the legal holds of a tenant, the latest first."""
+    answer = tenants_of(site_file, socket).get(f"{_path(name)}/holds")
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        (_date(one["set_at"]), one["reason"], _date(one["lifted_at"]),
+         one["lifted_reason"] or NOTHING)
+        for one in answer["data"]
+    ]  # fmt: skip
+    for line in aligned([HOLDS, *rows], left=HOLDS) if rows else ["there are no holds"]:
+        out.print(line, markup=False, soft_wrap=True)
+
+
 @app.command("remove")
 def remove(
     name: str,
@@ -110,12 +189,30 @@ def remove(
             f"this erases every response, conversation, file and batch of {name}; "
             "say --yes to do it"
         )
-    gone = tenants.delete(_path(name))
+    gone = tenants.delete(_path(name), ERASE_TIMEOUT_S)
     out.print(f"{name}: removed, with {gone['objects']} objects", markup=False, soft_wrap=True)
 
 
 def _path(name: str) -> str:
     return f"/admin/v1/tenants/{quote(name, safe='')}"
+
+
+def _confirm(question: str) -> None:
+    """Go on only with a yes at the terminal; a program that cannot answer must say --yes."""
+    if not (sys.stdin.isatty() and out.is_terminal):
+        raise SettingsError(f"{question} Say --yes to do it.")
+    if not typer.confirm(question):
+        raise SettingsError("nothing was erased")
+
+
+def _in_words(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _date(unix_s: int | None) -> str:
+    if unix_s is None:
+        return NOTHING
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _read(text: str) -> Any:

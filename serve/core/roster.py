@@ -13,12 +13,18 @@ DEFAULT_TENANT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """`limits` and `settings` are its own, as they are kept. Times are Unix seconds."""
+    """`limits` and `settings` are its own, as they are kept. Times are Unix seconds.
+
+    `erasures` counts how often what it keeps has been erased; `held_s` is since when it is under
+    a legal hold.
+    """
 
     name: str
     created_s: float
     limits: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    erasures: int = 0
+    held_s: float | None = None
 
     @property
     def cache_group(self) -> str | None:

@@ -57,8 +57,30 @@ class Background:
     async def submit(self, turn: Turn) -> tuple[JSON, Run]:
         """Queue it; the response object as it is then, and what can be followed.
 
-        Raises Overloaded, Draining or StorageUnavailable.
+        Raises Overloaded, Draining, Conflict or StorageUnavailable.
         """
+        try:
+            self._check_room()
+        except Overloaded:
+            await self._turns.release(turn)
+            raise
+        run = Run(turn, [], self._turns)
+        self._runs[turn.answer.id] = run
+        try:
+            body = turn.answer.object("queued")
+            await self._turns.queue(turn, body, _request_of(turn))
+            turn.answer.queue()
+            await run.publish(turn.answer.take())
+        except BaseException:
+            del self._runs[turn.answer.id]
+            with contextlib.suppress(RequestError):
+                await self._turns.responses.delete(turn.principal.tenant, turn.answer.id)
+            await self._turns.release(turn)
+            raise
+        self._start(run)
+        return body, run
+
+    def _check_room(self) -> None:
         if self._closing or self._turns.pipeline.gate.draining:
             raise Draining("this server is stopping; send the request to another", retry_after_s=5)
         if len(self._runs) >= self._waiting_max:
@@ -66,20 +88,6 @@ class Background:
                 f"{self._waiting_max} background responses are in hand already; try again later",
                 retry_after_s=10,
             )
-        run = Run(turn, [], self._turns)
-        self._runs[turn.answer.id] = run
-        try:
-            body = turn.answer.object("queued")
-            await self._save(turn, body)
-            turn.answer.queue()
-            await run.publish(turn.answer.take())
-        except BaseException:
-            del self._runs[turn.answer.id]
-            with contextlib.suppress(RequestError):
-                await self._turns.responses.delete(turn.principal.tenant, turn.answer.id)
-            raise
-        self._start(run)
-        return body, run
 
     def check_ended(self, tenant: str, response_id: str | None) -> None:
         """Raise InvalidRequest for a response that nothing can follow on yet."""
@@ -132,11 +140,29 @@ class Background:
             await self._cancel(run)
         await self._turns.responses.delete(tenant, response_id)
 
+    async def drop(self, tenant: str) -> int:
+        """Work on nothing of this tenant any more; how many were worked on.
+
+        What becomes of what is kept is the caller's business.
+        """
+        runs = [run for run in self._runs.values() if run.turn.principal.tenant == tenant]
+        await asyncio.sleep(0)  # a task that has never run could not end
+        for run in runs:
+            run.drop()
+        await asyncio.gather(*(run.ended.wait() for run in runs if run.task is not None))
+        return len(runs)
+
     async def resume(self) -> None:
-        """Take up what an earlier process has left. Call once, before requests are taken."""
-        for record in await self._turns.responses.unfinished():
+        """Take up what gateways that are not there any more have left unfinished.
+
+        Call it before requests are taken, and now and then.
+        """
+        if self._closing:
+            return
+        for record in await self._turns.responses.take_over():
             try:
-                await self._take_up(record)
+                if record.id not in self._runs:
+                    await self._take_up(record)
             except StorageUnavailable as error:
                 log.warning("%s is left as it is: %s", record.id, error.message)
 
@@ -156,31 +182,45 @@ class Background:
         run.task = asyncio.create_task(self._work(run))
 
     async def _work(self, run: Run) -> None:
-        turn = run.turn
+        turn, left = run.turn, False
         try:
             async with self._slots:
-                await self._begin(run)
-                await self._run(run)
+                if not run.dropped:
+                    await self._begin(run)
+                    await self._run(run)
         except asyncio.CancelledError:
-            if run.cancelled:
+            if run.dropped:
+                log.info("a response was deleted while it ran", extra={"response": turn.answer.id})
+            elif run.cancelled:
                 await self._settle(run, turn.answer.cancelled())
             elif run.produced:
                 error = Draining("this server stopped before the answer was whole")
                 await self._settle(run, turn.answer.failed(error))
+            else:
+                left = True
         except Draining:
-            pass  # nothing has been produced, and the next process begins anew
+            left = True  # nothing has been produced, and the next process begins anew
         except Exception as error:
             await self._settle(run, turn.answer.failed(_told(error, turn)))
         finally:
             self._runs.pop(turn.answer.id, None)
             run.end()
+            if not left:
+                await self._release(turn)
+
+    async def _release(self, turn: Turn) -> None:
+        try:
+            await self._turns.release(turn)
+        except StorageUnavailable as error:
+            log.warning("a conversation waits for the next start: %s", error.message)
 
     async def _begin(self, run: Run) -> None:
         answer = run.turn.answer
         if any(event_of(one)["type"] == "response.in_progress" for one in run.frames):
             return
         answer.start()
-        await run.whole(self._save(run.turn, answer.object("in_progress")))
+        body = answer.object("in_progress")
+        await run.whole(self._turns.save(run.turn, body, _request_of(run.turn)))
         await run.publish(answer.take())
 
     async def _run(self, run: Run) -> None:
@@ -206,14 +246,11 @@ class Background:
         frames = answer.take()
         try:
             await self._turns.save(run.turn, final)
-            await run.publish(frames)
+            if not run.turn.gone:
+                await run.publish(frames)
         except StorageUnavailable as error:
             log.warning("the end of %s is not kept: %s", answer.id, error.message)
             run.show([frames])
-
-    async def _save(self, turn: Turn, body: JSON) -> None:
-        request = request_of(turn.asked, turn.principal, turn.request_id)
-        await self._turns.save(turn, body, request)
 
     async def _cancel(self, run: Run) -> None:
         run.cancelled = True
@@ -246,6 +283,10 @@ class Background:
             answer.queue()
             await run.publish(answer.take())
         self._start(run)
+
+
+def _request_of(turn: Turn) -> JSON:
+    return request_of(turn.asked, turn.principal, turn.request_id)
 
 
 def _told(error: Exception, turn: Turn) -> RequestError:

@@ -12,8 +12,15 @@ JSON = dict[str, Any]
 class ResponseStore(Protocol):
     """Responses by tenant; another tenant's does not exist. All raise StorageUnavailable."""
 
-    async def put(self, record: ResponseRecord) -> None:
-        """Keep it; one that is there under this id is replaced."""
+    async def add(self, record: ResponseRecord, begun: int | None = None) -> None:
+        """Keep a new one. `begun`: the tenant's erasures when its request came.
+
+        Raises Conflict where the tenant has been erased since.
+        """
+
+    async def put(self, record: ResponseRecord) -> bool:
+        """Keep a background response as it is now; False where it has been deleted meanwhile, or
+        another gateway has taken it over."""
 
     async def get(self, tenant: str, response_id: str) -> ResponseRecord:
         """Raises NotFound."""
@@ -28,14 +35,14 @@ class ResponseStore(Protocol):
     async def delete(self, tenant: str, response_id: str) -> None:
         """Forget it and its events. Raises NotFound."""
 
-    async def append_events(self, response_id: str, events: Sequence[Event]) -> None:
-        """Keep what was streamed."""
+    async def append_events(self, response_id: str, events: Sequence[Event]) -> bool:
+        """Keep what was streamed; False, and nothing is kept, where `put` would say so."""
 
     async def events(self, tenant: str, response_id: str, after: int) -> list[Event]:
         """Events with a number above `after`, in order. Raises NotFound for the response."""
 
-    async def unfinished(self) -> list[ResponseRecord]:
-        """Those that a server which ended has left queued or in progress."""
+    async def take_over(self) -> list[ResponseRecord]:
+        """Own those that gateways which are not there any more have left queued or in progress."""
 
 
 class ConversationStore(Protocol):
@@ -44,10 +51,28 @@ class ConversationStore(Protocol):
     async def items(self, tenant: str, conversation_id: str) -> tuple[JSON, ...]:
         """All its items, oldest first. Raises NotFound."""
 
-    async def append(self, tenant: str, conversation_id: str, items: Sequence[JSON]) -> None:
-        """Add items at its end, all or none.
+    async def begin_turn(self, tenant: str, conversation_id: str, turn_id: str) -> None:
+        """Let no other turn begin, and nobody else change its items, until this one ends.
 
-        Raises NotFound, and InvalidRequest where one of them is there already.
+        Raises NotFound, and InvalidRequest (`conversation_locked`) while another turn runs.
+        """
+
+    async def end_turn(self, conversation_id: str, turn_id: str) -> None:
+        """Let others; nothing happens where this turn does not have it any more."""
+
+
+class Ends(Protocol):
+    """Where turns end: the response and what its conversation gains of it, both or neither."""
+
+    async def close(
+        self, record: ResponseRecord, items: Sequence[JSON], begun: int | None, *, stored: bool
+    ) -> bool:
+        """Keep the response, where it is to be `stored`, and add `items` to its conversation,
+        whose turn is over then.
+
+        False, and nothing is added, where a background response has been deleted meanwhile.
+        Raises NotFound where the conversation is gone, InvalidRequest where it has one of the
+        items or another's turn has begun, and Conflict where the tenant has been erased.
         """
 
 

@@ -7,25 +7,38 @@ its conversation, before its end is told: who has read the end can go on from th
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from serve.admission.routes import Facts
 from serve.core.call import Principal, Sink
-from serve.core.errors import InvalidRequest, RequestError, StorageUnavailable
+from serve.core.errors import Conflict, InvalidRequest, RequestError, StorageUnavailable
 from serve.pipeline import Pipeline
 from serve.respond.asked import Asked
 from serve.respond.context import fitting, history_of, own_items
 from serve.respond.events import Answer
 from serve.respond.offer import check_servers
-from serve.respond.ports import ConversationStore, ResponseStore, ToolServers
+from serve.respond.ports import ConversationStore, Ends, ResponseStore, ToolServers
 from serve.respond.prompt import images_of, messages_of, texts_of
 from serve.respond.rounds import Rounds
 from serve.respond.turn import Turn
+from serve.served import Served
 from serve.state.records import ResponseRecord
 
 log = logging.getLogger("inhouse.respond")
 
 JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What is known of a request once all before it has been read."""
+
+    served: Served
+    history: tuple[JSON, ...]
+    items: tuple[JSON, ...]
+    messages: list[JSON]
+    dropped: int
 
 
 class Silent:
@@ -43,7 +56,8 @@ class Silent:
 class Turns:
     """Prepares turns and runs them.
 
-    `ttl_s`: seconds that a tenant's responses are kept, None for ever.
+    `ttl_s`: seconds that a tenant's responses are kept, None for ever; `erasures`: how often what
+    a tenant keeps has been erased.
     """
 
     def __init__(
@@ -51,15 +65,19 @@ class Turns:
         pipeline: Pipeline,
         responses: ResponseStore,
         conversations: ConversationStore,
+        ends: Ends,
         ttl_s: Callable[[str], float | None],
         tools: ToolServers,
+        erasures: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self.pipeline = pipeline
         self.rounds = Rounds(pipeline, tools)
         self.tools = tools
         self.responses = responses
         self._conversations = conversations
+        self._ends = ends
         self._ttl_s = ttl_s
+        self._erasures = erasures
 
     async def prepare(
         self,
@@ -76,17 +94,45 @@ class Turns:
 
         `answer` is one that had begun before a restart; `before` are the items before this
         turn's, where they need not be looked up. A turn that is only `counted` may be longer
-        than the context. Raises RequestError.
+        than the context. Another has its conversation to itself until `release`. Raises
+        RequestError.
         """
-        tenant = principal.tenant
-        history = before
+        erasures = self._erasures(principal.tenant)
+        if answer is None:
+            answer = Answer(asked, f"resp_{request_id.removeprefix('req_')}", time.time())
+        conversation = None if counted else asked.conversation
+        if conversation is not None:
+            await self._conversations.begin_turn(principal.tenant, conversation, answer.id)
+        try:
+            read = await self._read(asked, principal, before, counted=counted)
+        except BaseException:
+            if conversation is not None:
+                await self._conversations.end_turn(conversation, answer.id)
+            raise
+        answer.model = read.served.id
+        answer.tier = self.pipeline.tier(asked.tier, principal)
+        if received_s is None:
+            received_s = time.monotonic()
+        return Turn(
+            asked, principal, request_id, received_s, read.served, read.history, read.items,
+            read.messages, read.dropped, answer, erasures=erasures, holds=conversation is not None,
+        )  # fmt: skip
+
+    async def _read(
+        self,
+        asked: Asked,
+        principal: Principal,
+        before: tuple[JSON, ...] | None,
+        *,
+        counted: bool,
+    ) -> _Read:
+        tenant, history = principal.tenant, before
         if history is None:
             history = await history_of(asked, tenant, self.responses, self._conversations)
         items = await own_items(asked, tenant, history, self.responses)
         everything = (*history, *items)
         served = self.pipeline.route(asked.model, lambda: _facts(asked, everything), principal)
-        config = served.model.config
-        if config.task != "generate":
+        if served.model.config.task != "generate":
             raise InvalidRequest(
                 f"The model {asked.model} makes embeddings; it does not generate text.",
                 param="model",
@@ -101,16 +147,13 @@ class Turns:
                 asked, everything, served.guard, served.guard.context_tokens
             )
         served.check_images(images_of(messages), "input")
-        if answer is None:
-            answer = Answer(asked, f"resp_{request_id.removeprefix('req_')}", time.time())
-        answer.model = served.id
-        answer.tier = self.pipeline.tier(asked.tier, principal)
-        if received_s is None:
-            received_s = time.monotonic()
-        return Turn(
-            asked, principal, request_id, received_s, served, history, items, messages, dropped,
-            answer,
-        )  # fmt: skip
+        return _Read(served, history, items, messages, dropped)
+
+    async def release(self, turn: Turn) -> None:
+        """Let others take turns in its conversation, however this one has ended."""
+        if turn.holds and turn.asked.conversation is not None:
+            turn.holds = False
+            await self._conversations.end_turn(turn.asked.conversation, turn.answer.id)
 
     async def run(self, turn: Turn, sink: Sink) -> JSON:
         """Write the turn's events to the sink and return its final object.
@@ -151,43 +194,62 @@ class Turns:
         final = turn.answer.failed(error)
         try:
             await self.save(turn, final)
-        except StorageUnavailable as gone:
+        except (StorageUnavailable, Conflict) as gone:
             extra = {"request_id": turn.request_id}
             log.warning("a failed response is not kept: %s", gone.message, extra=extra)
         await self._tell_end(turn, sink, final)
         return final
 
     async def keep(self, turn: Turn, final: JSON) -> None:
-        """Add the turn to its conversation and save it."""
-        conversation = turn.asked.conversation
-        if conversation is not None:
+        """Save the turn's end together with what its conversation gains."""
+        items: tuple[JSON, ...] = ()
+        if turn.asked.conversation is not None:
             items = (*turn.items, *final["output"])
-            await self._conversations.append(turn.principal.tenant, conversation, items)
-        await self.save(turn, final)
+        elif not turn.asked.store:
+            return
+        kept = await self._ends.close(
+            self._record(turn, final), items, turn.erasures, stored=turn.asked.store
+        )
+        turn.gone = not kept
+        turn.holds = turn.holds and turn.gone
+
+    async def queue(self, turn: Turn, body: JSON, request: JSON) -> None:
+        """Keep a background response that is to be run. Raises Conflict, StorageUnavailable."""
+        await self.responses.add(self._record(turn, body, request), turn.erasures)
 
     async def save(self, turn: Turn, body: JSON, request: JSON | None = None) -> None:
-        """Keep the response as it is now, if it is to be kept."""
-        asked, answer, tenant = turn.asked, turn.answer, turn.principal.tenant
-        if not asked.store:
+        """Keep the response as it is now, if it is to be kept.
+
+        One that runs in the background and has been deleted stays so.
+        """
+        if not turn.asked.store:
             return
+        record = self._record(turn, body, request)
+        if record.background:
+            turn.gone = not await self.responses.put(record)
+        else:
+            await self.responses.add(record, turn.erasures)
+
+    def _record(self, turn: Turn, body: JSON, request: JSON | None = None) -> ResponseRecord:
+        asked, answer, tenant = turn.asked, turn.answer, turn.principal.tenant
         ttl_s = self._ttl_s(tenant)
-        await self.responses.put(
-            ResponseRecord(
-                id=answer.id,
-                tenant=tenant,
-                created_s=answer.created_s,
-                expires_s=None if ttl_s is None else time.time() + ttl_s,
-                body=body,
-                items=turn.items,
-                previous_id=asked.previous_response_id,
-                conversation=asked.conversation,
-                background=asked.background,
-                request=request,
-            )
+        return ResponseRecord(
+            id=answer.id,
+            tenant=tenant,
+            created_s=answer.created_s,
+            expires_s=None if ttl_s is None else time.time() + ttl_s,
+            body=body,
+            items=turn.items,
+            previous_id=asked.previous_response_id,
+            conversation=asked.conversation,
+            background=asked.background,
+            request=request,
         )
 
     async def _tell_end(self, turn: Turn, sink: Sink, final: JSON) -> None:
         turn.answer.tell_end(final)
+        if turn.gone:
+            return
         await sink.write(turn.answer.take())
 
 

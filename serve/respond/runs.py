@@ -18,6 +18,8 @@ class Run:
         self.frames = sent
         """By number, those that are kept and may be read."""
         self.cancelled = False
+        self.dropped = False
+        """Nothing of it is kept any more, nor wanted."""
         self.ended = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.started = self.produced = False
@@ -34,14 +36,19 @@ class Run:
         """Nobody is there to be told."""
 
     async def publish(self, frames: bytes) -> None:
-        """Keep the frames, then show them. Raises StorageUnavailable, with nothing shown."""
+        """Keep the frames, then show them. Raises StorageUnavailable, with nothing shown.
+
+        Where the response has been deleted, nothing is shown and the run is cancelled.
+        """
         new = [part + b"\n\n" for part in frames.split(b"\n\n")[:-1]]
         first = len(self.frames)
         events = [Event(number, one) for number, one in enumerate(new, first)]
 
         async def write() -> None:
-            await self._turns.responses.append_events(self.turn.answer.id, events)
-            self.show(new)
+            if await self._turns.responses.append_events(self.turn.answer.id, events):
+                self.show(new)
+            else:
+                self.drop()
 
         await self.whole(write())
 
@@ -64,6 +71,12 @@ class Run:
     def stop(self) -> None:
         """Work on it no more, unless it is at its end anyway."""
         if self.task is not None and not self.turn.settling:
+            self.task.cancel()
+
+    def drop(self) -> None:
+        """Work on it no more, however far it is, and write nothing down."""
+        self.dropped = True
+        if self.task is not None:
             self.task.cancel()
 
     def end(self) -> None:

@@ -33,6 +33,12 @@ class Turn:
     """What the model may call of the site's servers, once that is known."""
     settling: bool = False
     """How it ends is known, and is being written down."""
+    erasures: int | None = None
+    """Of its tenant, when it began: what it makes is not kept after another."""
+    gone: bool = False
+    """It was deleted while it ran, or another gateway has it: its end is told to nobody."""
+    holds: bool = False
+    """Its conversation waits for its end."""
 
     @property
     def before(self) -> tuple[JSON, ...]:

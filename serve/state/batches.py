@@ -19,8 +19,9 @@ from sqlalchemy import (
 )
 
 from serve.core.errors import NotFound, Overloaded
-from serve.state import files
+from serve.state import custody, files
 from serve.state.files import FileRecord
+from serve.state.gateways import ALONE, orphaned, take_over
 from serve.state.page import Cut, page_of
 from serve.state.records import JSON
 from serve.store.database import Database
@@ -90,7 +91,8 @@ class BatchPage:
 class Batches:
     """Batches; for clients by tenant: another tenant's does not exist.
 
-    `ttl_s` is how long a tenant's are kept after their end, None for ever.
+    `ttl_s` is how long a tenant's are kept after their end, None for ever; `owner` the gateway
+    that works on those which are handed in here.
     """
 
     def __init__(
@@ -98,19 +100,23 @@ class Batches:
         database: Database,
         ttl_s: Callable[[str], float | None],
         wall_s: Callable[[], float] = time.time,
+        owner: str = ALONE,
     ) -> None:
         self._database = database
+        self._owner = owner
         self._ttl_s = ttl_s
         self._wall_s = wall_s
 
     async def add(self, record: BatchRecord, unfinished_max: int) -> None:
-        """Keep a new one. Raises Overloaded where its tenant has so many unfinished already."""
+        """Keep a new one. Raises Overloaded where its tenant has so many unfinished already, and
+        Conflict where it has been removed."""
         own = BATCHES.c
         under_way = select(func.count()).where(
             own.tenant == record.tenant, own.status.in_(UNFINISHED)
         )
 
         def work(connection: Connection) -> None:
+            custody.admit(connection, record.tenant)
             if connection.execute(under_way).scalar_one() >= unfinished_max:
                 raise Overloaded(
                     f"{unfinished_max} of your batches are unfinished (batches.unfinished); wait "
@@ -118,7 +124,7 @@ class Batches:
                     retry_after_s=60,
                 )
             values = {name: getattr(record, name) for name in BatchRecord.__slots__}
-            connection.execute(BATCHES.insert().values(values))
+            connection.execute(BATCHES.insert().values(owner=self._owner, **values))
 
         await self._database.write(work)
 
@@ -159,11 +165,34 @@ class Batches:
         rows = await self._database.read(work)
         return [_record(row) for row in sorted(rows, key=lambda row: -row["seq"])][:limit]
 
-    async def unfinished(self) -> list[BatchRecord]:
-        """Those that are to be gone on with, oldest first."""
-        query = select(BATCHES).where(BATCHES.c.status.in_(UNFINISHED)).order_by(BATCHES.c.seq)
-        rows = await self._database.read(lambda c: c.execute(query).mappings().all())
-        return [_record(row) for row in rows]
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may run batches of the same database."""
+        return not self._database.exclusive
+
+    async def orphans(self) -> list[tuple[str, str]]:
+        """Unfinished ones of gateways that are not there any more, each with that one's id."""
+        return await self._database.read(lambda c: orphaned(c, BATCHES))
+
+    async def take_over(self, batch_id: str, former: str) -> BatchRecord | None:
+        """Own it from now on; None where another gateway was first, or it is gone."""
+        query = select(BATCHES).where(BATCHES.c.id == batch_id)
+
+        def work(connection: Connection) -> RowMapping | None:
+            if not take_over(connection, BATCHES, batch_id, former, self._owner):
+                return None
+            return connection.execute(query).mappings().one()
+
+        row = await self._database.write(work)
+        return None if row is None else _record(row)
+
+    async def told(self, batch_ids: Collection[str]) -> tuple[set[str], set[str]]:
+        """Which of these another gateway owns now, and which are to be cancelled."""
+        own = BATCHES.c
+        query = select(own.id, own.owner, own.status).where(own.id.in_(batch_ids))
+        rows = await self._database.read(lambda c: c.execute(query).all())
+        taken = {row.id for row in rows if row.owner not in (None, self._owner)}
+        return taken, {row.id for row in rows if row.status == "cancelling"} - taken
 
     async def move(
         self,
@@ -189,7 +218,7 @@ class Batches:
             if total is not None:
                 values["total"] = total
             if to not in UNFINISHED:
-                values["expires_s"] = self._expiry(row["tenant"])
+                values |= {"expires_s": self._expiry(row["tenant"]), "owner": None}
             same = update(BATCHES).where(BATCHES.c.id == batch_id)
             connection.execute(same.values(values))
             for one in results:
@@ -262,20 +291,35 @@ class Batches:
         return [Result(row[0], row[1], bool(row[2]), row[3]) for row in rows]
 
     async def forget_lines(self) -> None:
-        """Free the room of the lines of all batches that have ended."""
+        """Free the room of the lines of all batches that have ended and are not held."""
         own = BATCH_LINES.c
-        ended = select(BATCHES.c.id).where(BATCHES.c.status.not_in(UNFINISHED))
+        ended = select(BATCHES.c.id).where(
+            BATCHES.c.status.not_in(UNFINISHED), custody.not_held(BATCHES)
+        )
         with_lines = ended.where(select(own.line).where(own.batch == BATCHES.c.id).exists())
         for batch_id in await self._database.read(lambda c: list(c.execute(with_lines).scalars())):
             some = select(own.line).where(own.batch == batch_id).order_by(own.line)
             gone = delete(BATCH_LINES).where(
                 own.batch == batch_id, own.line.in_(some.limit(_LINES_AT_ONCE))
             )
-            while await self._removed(gone):
+            while await self._removed(batch_id, gone):
                 pass
 
-    async def _removed(self, gone: Delete) -> int:
-        return await self._database.write(lambda c: c.execute(gone).rowcount)
+    async def is_held(self, batch_id: str) -> bool:
+        """Whether what it was made of must stay after its end. False for one that is gone."""
+        held = select(BATCHES.c.id).where(BATCHES.c.id == batch_id, ~custody.not_held(BATCHES))
+        return await self._database.read(lambda c: c.execute(held).first()) is not None
+
+    async def _removed(self, batch_id: str, gone: Delete) -> int:
+        free = select(BATCHES.c.id).where(BATCHES.c.id == batch_id, custody.not_held(BATCHES))
+
+        def work(connection: Connection) -> int:
+            custody.freeze_holds(connection)
+            if connection.execute(free).first() is None:
+                return 0
+            return connection.execute(gone).rowcount
+
+        return await self._database.write(work)
 
     def _expiry(self, tenant: str) -> float | None:
         ttl_s = self._ttl_s(tenant)

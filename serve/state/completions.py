@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, or_, select
 
 from serve.core.errors import NotFound
+from serve.state import custody
 from serve.state.page import Cut, page_of
 from serve.state.records import JSON
 from serve.store.database import Database
@@ -48,9 +49,18 @@ class Completions:
         self._wall_s = wall_s
 
     async def add(
-        self, tenant: str, asked: str, completion: JSON, messages: Sequence[JSON]
+        self,
+        tenant: str,
+        asked: str,
+        completion: JSON,
+        messages: Sequence[JSON],
+        begun: int | None = None,
     ) -> None:
-        """Keep a completion with its `metadata`, and the messages that it answers."""
+        """Keep a completion with its `metadata`, and the messages that it answers.
+
+        `begun`: the tenant's erasures when the request came. Raises Conflict where it has been
+        erased since.
+        """
         now_s = self._wall_s()
         body = {name: value for name, value in completion.items() if name != "metadata"}
         metadata: Mapping[str, str] = completion["metadata"]
@@ -67,6 +77,7 @@ class Completions:
         }
 
         def work(connection: Connection) -> None:
+            custody.admit(connection, tenant, begun)
             connection.execute(COMPLETIONS.insert().values(values))
             _label(connection, completion["id"], metadata)
 
@@ -124,8 +135,12 @@ class Completions:
 
     async def delete(self, tenant: str, completion_id: str) -> None:
         """Forget it. Raises NotFound."""
-        gone = delete(COMPLETIONS).where(COMPLETIONS.c.id == completion_id, self._there(tenant))
-        if not await self._database.write(lambda c: c.execute(gone).rowcount):
+        which = (COMPLETIONS.c.id == completion_id) & self._there(tenant)
+        now_s = self._wall_s()
+        taken = await self._database.write(
+            lambda c: custody.take_away(c, COMPLETIONS, which, tenant, now_s)
+        )
+        if not taken.count:
             raise completion_not_found(completion_id)
 
     def _found(self, connection: Connection, tenant: str, completion_id: str) -> JSON:

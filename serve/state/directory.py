@@ -7,6 +7,7 @@ within a second. Where the database cannot be reached the copy stays as it is.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -19,7 +20,8 @@ from serve.core.roster import Key, Roster, Tenant
 from serve.settings.keys import digest_of, new_key
 from serve.settings.limits import NO_LIMITS, Limits, limits_from
 from serve.settings.tenants import Scopes, TenantTerms
-from serve.state import tenancy
+from serve.state import custody, holds, tenancy
+from serve.state.holds import Hold
 from serve.state.tenancy import KeyRef
 from serve.store.database import Database
 
@@ -122,9 +124,44 @@ class Directory:
         return await self._change(lambda c: tenancy.set_tenant(c, name, changes))
 
     async def remove_tenant(self, name: str) -> Tenant:
-        """Take its keys away; what is kept for it is `Retention.erase`'s. Raises NotFound, and
-        Conflict for the default one."""
-        return await self._change(lambda c: tenancy.remove_tenant(c, name, self.now_s()))
+        """Take its keys away; what is kept for it is `Eraser.erase`'s. Raises NotFound, and
+        Conflict for the default one and for one under a legal hold."""
+
+        def work(connection: Connection) -> Tenant:
+            custody.refuse_held(connection, name)
+            return tenancy.remove_tenant(connection, name, self.now_s())
+
+        return await self._change(work)
+
+    def erasures_of(self, tenant: str) -> int:
+        """How often what it keeps has been erased, as far as this server knows."""
+        known = self.roster.tenants.get(tenant)
+        return 0 if known is None else known.erasures
+
+    async def begin_erasure(self, name: str) -> None:
+        """Have nothing kept any more that was begun before. A tenant that was removed will do.
+
+        Raises NotFound, and Conflict for one under a legal hold.
+        """
+
+        def work(connection: Connection) -> None:
+            tenancy.known(connection, name)
+            custody.refuse_held(connection, name)
+            tenancy.erasing(connection, name)
+
+        await self._change(work)
+
+    async def hold(self, name: str, reason: str) -> Hold:
+        """Put it under a legal hold. Raises NotFound, and Conflict where one stands."""
+        return await self._change(lambda c: holds.put_on(c, name, reason, time.time()))
+
+    async def lift(self, name: str, reason: str) -> Hold:
+        """End its legal hold. Raises NotFound, and Conflict where none stands."""
+        return await self._change(lambda c: holds.lift(c, name, reason, time.time()))
+
+    async def holds(self, name: str) -> list[Hold]:
+        """Its legal holds, the latest first. Raises NotFound."""
+        return await self._database.read(lambda c: holds.of_tenant(c, name))
 
     def _check(self, terms: TenantTerms) -> None:
         try:

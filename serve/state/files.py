@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select
 
 from serve.core.errors import NotFound, PayloadTooLarge
+from serve.state import custody
 from serve.state.folder import Folder, Incoming
 from serve.state.page import Cut, page_of
 from serve.store.database import Database
@@ -73,8 +74,8 @@ class Files:
     ) -> FileRecord:
         """Make what was written a file, for `keep_s` seconds or as long as the tenant's are.
 
-        Raises PayloadTooLarge where the tenant has no room left for it, and StorageUnavailable;
-        nothing is left of it then.
+        Raises PayloadTooLarge where the tenant has no room left for it, Conflict where it has
+        been removed, and StorageUnavailable; nothing is left of it then.
         """
         record = await self.sealed(incoming, tenant, purpose, filename, keep_s)
         try:
@@ -123,10 +124,15 @@ class Files:
 
     async def delete(self, tenant: str, file_id: str) -> None:
         """Forget it and its bytes. Raises NotFound."""
-        gone = delete(FILES).where(FILES.c.id == file_id, self._there(tenant))
-        if not await self._database.write(lambda c: c.execute(gone).rowcount):
+        which = (FILES.c.id == file_id) & self._there(tenant)
+        now_s = self._wall_s()
+        taken = await self._database.write(
+            lambda c: custody.take_away(c, FILES, which, tenant, now_s)
+        )
+        if not taken.count:
             raise file_not_found(file_id)
-        await self._folder.remove([file_id])
+        if taken.destroyed:
+            await self._folder.remove([file_id])
 
     def reserve(self, connection: Connection, tenant: str, size_bytes: int) -> None:
         """Raises PayloadTooLarge where the tenant has no room left for so much more."""
@@ -146,6 +152,7 @@ class Files:
             )
 
     def _add(self, connection: Connection, record: FileRecord) -> None:
+        custody.admit(connection, record.tenant)
         self.reserve(connection, record.tenant, record.size_bytes)
         insert(connection, record)
 

@@ -1,10 +1,12 @@
 """A folder of bytes by id: written under another name, and renamed once they are whole."""
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -133,14 +135,29 @@ class Folder:
         if names:
             await asyncio.to_thread(work)
 
-    async def keep_only(self, names: Collection[str]) -> int:
-        """Remove all others, and what was never finished; how many. Nothing may be on its way."""
+    def destroy(self, names: Iterable[str]) -> None:
+        """Remove those that are there, all of them; blocks. Raises StorageUnavailable."""
+        try:
+            for name in names:
+                self.path_of(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unavailable(error) from error
 
-        def work() -> int:
-            others = [path for path in self.path.iterdir() if path.name not in names]
-            for path in others:
-                _unlink(path)
-            return len(others)
+    async def names(self, older_than_s: float) -> set[str]:
+        """All that lies there, finished or not, and was neither written nor linked for so long.
+
+        Raises StorageUnavailable.
+        """
+
+        def work() -> set[str]:
+            before_s = time.time() - older_than_s
+            found = set()
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        if older_than_s <= 0 or entry.stat().st_ctime < before_s:
+                            found.add(entry.name)
+            return found
 
         return await _or_unavailable(work)
 

@@ -1,10 +1,11 @@
 """What is kept of each durable object, as the stages hand it on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 JSON = dict[str, Any]
+Items = Sequence[JSON]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
-    delete,
     literal,
     or_,
     select,
 )
 
 from serve.core.errors import NotFound
+from serve.state import custody
+from serve.state.gateways import ALONE, orphaned, take_over
 from serve.state.recent import Recent
 from serve.state.records import JSON, Event, ResponseRecord
 from serve.store.database import Database
@@ -29,7 +30,8 @@ _UNFINISHED: Final = ("queued", "in_progress")
 class Responses:
     """Responses by tenant: another tenant's, a deleted and an expired one do not exist.
 
-    `wall_s` is the time that expiry is told by.
+    `wall_s` is the time that expiry is told by, `owner` the gateway that works on those which run
+    in the background.
     """
 
     def __init__(
@@ -37,24 +39,45 @@ class Responses:
         database: Database,
         wall_s: Callable[[], float] = time.time,
         recent: Recent | None = None,
+        owner: str = ALONE,
     ) -> None:
         self._database = database
+        self._owner = owner
         self._wall_s = wall_s
         self._recent = recent or Recent(0)
 
-    async def put(self, record: ResponseRecord) -> None:
-        """Keep it; one that is there under this id is replaced."""
-        values = _columns(record)
+    async def add(self, record: ResponseRecord, begun: int | None = None) -> None:
+        """Keep a new one. `begun`: the tenant's erasures when its request came.
 
-        def work(connection: Connection) -> None:
-            # Others are written once, when they have ended.
-            if record.background:
-                same = RESPONSES.update().where(RESPONSES.c.id == record.id)
-                if connection.execute(same.values(values)).rowcount:
-                    return
-            connection.execute(RESPONSES.insert().values(values))
+        Raises Conflict where the tenant has been erased since.
+        """
+        await self._database.write(lambda c: self.added(c, record, begun))
+        self.remember(record)
 
-        await self._database.write(work)
+    async def put(self, record: ResponseRecord) -> bool:
+        """Keep a background response as it is now; False where it has been deleted meanwhile, or
+        another gateway has taken it over."""
+        there = await self._database.write(lambda c: self.replaced(c, record))
+        if there:
+            self.remember(record)
+        return there
+
+    def added(self, connection: Connection, record: ResponseRecord, begun: int | None) -> None:
+        """`add` as a step of a larger work, after which comes `remember`."""
+        custody.admit(connection, record.tenant, begun)
+        connection.execute(RESPONSES.insert().values(self._columns(record)))
+
+    def replaced(self, connection: Connection, record: ResponseRecord) -> bool:
+        """`put` as a step of a larger work, after which comes `remember`."""
+        same = RESPONSES.update().where(
+            RESPONSES.c.id == record.id,
+            RESPONSES.c.owner == self._owner,
+            self._there(record.tenant),
+        )
+        return bool(connection.execute(same.values(self._columns(record))).rowcount)
+
+    def remember(self, record: ResponseRecord) -> None:
+        """It has been written as it is here."""
         self._recent.remember(record)
 
     async def get(self, tenant: str, response_id: str) -> ResponseRecord:
@@ -88,25 +111,34 @@ class Responses:
 
     async def delete(self, tenant: str, response_id: str) -> None:
         """Forget it and its events. Raises NotFound."""
-        gone = delete(RESPONSES).where(RESPONSES.c.id == response_id, self._there(tenant))
-        if not await self._database.write(lambda c: c.execute(gone).rowcount):
+        which = (RESPONSES.c.id == response_id) & self._there(tenant)
+        now_s = self._wall_s()
+        taken = await self._database.write(
+            lambda c: custody.take_away(c, RESPONSES, which, tenant, now_s)
+        )
+        if not taken.count:
             raise not_found(response_id)
         self._recent.forget(response_id)
 
-    async def append_events(self, response_id: str, events: Sequence[Event]) -> None:
-        """Keep what was streamed; nothing is kept of a response that has been deleted."""
+    async def append_events(self, response_id: str, events: Sequence[Event]) -> bool:
+        """Keep what was streamed; False, and nothing is kept, where `put` would say so."""
         rows = [
             {"response": response_id, "sequence_number": e.sequence_number, "frame": e.frame}
             for e in events
         ]
 
-        def work(connection: Connection) -> None:
-            known = select(RESPONSES.c.id).where(RESPONSES.c.id == response_id)
-            if connection.execute(known).first() is not None:
+        def work(connection: Connection) -> bool:
+            owner = RESPONSES.c.owner
+            mine = or_(owner.is_(None), owner == self._owner)
+            known = select(RESPONSES.c.id).where(RESPONSES.c.id == response_id, mine, self._alive())
+            # On PostgreSQL, who would delete it waits until these events are there to go with it.
+            if connection.execute(known.with_for_update(read=True)).first() is None:
+                return False
+            if rows:
                 connection.execute(RESPONSE_EVENTS.insert(), rows)
+            return True
 
-        if rows:
-            await self._database.write(work)
+        return await self._database.write(work)
 
     async def events(self, tenant: str, response_id: str, after: int) -> list[Event]:
         """Events with a number above `after`, in order. Raises NotFound for the response."""
@@ -128,10 +160,19 @@ class Responses:
             raise not_found(response_id)
         return found
 
-    async def unfinished(self) -> list[ResponseRecord]:
-        """Those that a server which ended has left queued or in progress."""
-        query = select(RESPONSES).where(RESPONSES.c.status.in_(_UNFINISHED))
-        rows = await self._database.read(lambda c: c.execute(query).mappings().all())
+    async def take_over(self) -> list[ResponseRecord]:
+        """Own those that gateways which are not there any more have left queued or in progress."""
+        left = await self._database.read(lambda c: orphaned(c, RESPONSES))
+
+        def work(connection: Connection) -> list[RowMapping]:
+            mine = [
+                name for name, former in left
+                if take_over(connection, RESPONSES, name, former, self._owner)
+            ]  # fmt: skip
+            query = select(RESPONSES).where(RESPONSES.c.id.in_(mine), self._alive())
+            return list(connection.execute(query).mappings())
+
+        rows = await self._database.write(work) if left else []
         return [_record(row) for row in rows]
 
     def _chain(self, connection: Connection, tenant: str, response_id: str) -> Sequence[RowMapping]:
@@ -151,32 +192,34 @@ class Responses:
         return connection.execute(query.order_by(chain.c.depth.desc())).mappings().all()
 
     def _there(self, tenant: str) -> ColumnElement[bool]:
+        return (RESPONSES.c.tenant == tenant) & self._alive()
+
+    def _alive(self) -> ColumnElement[bool]:
         expires = RESPONSES.c.expires_s
-        alive = or_(expires.is_(None), expires > self._wall_s())
-        return (RESPONSES.c.tenant == tenant) & alive
+        return or_(expires.is_(None), expires > self._wall_s())
+
+    def _columns(self, record: ResponseRecord) -> dict[str, Any]:
+        body = {name: value for name, value in record.body.items() if name != "output"}
+        return {
+            "id": record.id,
+            "tenant": record.tenant,
+            "created_s": record.created_s,
+            "expires_s": record.expires_s,
+            "status": record.status,
+            "background": record.background,
+            "previous_id": record.previous_id,
+            "conversation": record.conversation,
+            "body": body,
+            "items": record.items,
+            "output": record.body["output"],
+            "request": record.request,
+            "owner": self._owner if record.status in _UNFINISHED else None,
+        }
 
 
 def not_found(response_id: str) -> NotFound:
     """In the words of the API."""
     return NotFound(f"Response with id {response_id[:80]!r} not found.", code=None)
-
-
-def _columns(record: ResponseRecord) -> dict[str, Any]:
-    body = {name: value for name, value in record.body.items() if name != "output"}
-    return {
-        "id": record.id,
-        "tenant": record.tenant,
-        "created_s": record.created_s,
-        "expires_s": record.expires_s,
-        "status": record.status,
-        "background": record.background,
-        "previous_id": record.previous_id,
-        "conversation": record.conversation,
-        "body": body,
-        "items": record.items,
-        "output": record.body["output"],
-        "request": record.request,
-    }
 
 
 def _record(row: RowMapping) -> ResponseRecord:

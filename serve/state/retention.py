@@ -1,17 +1,25 @@
-"""The end of what is kept: what has expired, and all of a tenant that asks to be forgotten."""
+"""The end of what is kept: what has expired, and all of a tenant that asks to be forgotten.
+
+Both go in small steps, so that other writes come in between. Each step destroys bytes before it
+forgets them: one that is cut short leaves nothing that nobody knows of, and is done again.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, Delete, Table, delete, select
 
 from serve.core.errors import StorageUnavailable
+from serve.state import custody
 from serve.state.folder import Folder
 from serve.store.database import Database
 from serve.store.tables import (
+    BATCH_LINES,
     BATCHES,
     COMPLETIONS,
     CONVERSATIONS,
@@ -23,12 +31,25 @@ from serve.store.tables import (
 
 log = logging.getLogger("inhouse.state")
 
-KEPT: Final = (RESPONSES, CONVERSATIONS, COMPLETIONS)
-"""Tables of what lies in the database alone."""
+KEPT: Final[Mapping[str, Table]] = {
+    "responses": RESPONSES,
+    "conversations": CONVERSATIONS,
+    "chat_completions": COMPLETIONS,
+    "files": FILES,
+    "uploads": UPLOADS,
+    "batches": BATCHES,
+}
+"""All that belongs to a tenant and ends with it, by the words that its end is told in."""
 WITH_BYTES: Final = (FILES, BATCHES)
 """Tables of what has bytes in the folder too, under its id."""
 
 SWEEP_EVERY_S: Final = 600.0
+STRAY_AFTER_S: Final = 3600.0
+"""Bytes that the database has not known for so long belong to nothing."""
+_STEP_ROWS: Final = 100
+_STEP_LINES: Final = 1000
+
+Check = Callable[[Connection], None]
 
 
 class Retention:
@@ -49,50 +70,94 @@ class Retention:
         while True:
             try:
                 await self.sweep(time.time())
+                if not self._database.exclusive:
+                    # Another gateway may have removed what has its bytes in this one's folder.
+                    await self._remove_strays(STRAY_AFTER_S)
             except StorageUnavailable as error:
                 log.warning("expired objects are still there: %s", error.message)
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def sweep(self, now_s: float) -> int:
-        """Remove what had expired at that time; how many objects."""
-        return await self._remove(lambda table: table.c.expires_s <= now_s)
+        """Remove what had expired at that time and is under no legal hold; how many objects."""
+        gone = await self._remove(
+            lambda table: (table.c.expires_s <= now_s) & custody.not_held(table),
+            custody.freeze_holds,
+        )
+        return gone.total()
 
-    async def erase(self, tenant: str) -> int:
-        """Remove all objects of a tenant; how many."""
-        return await self._remove(lambda table: table.c.tenant == tenant)
+    async def erase(self, tenant: str) -> Mapping[str, int]:
+        """Remove all objects of a tenant; how many of each kind.
+
+        Raises StorageUnavailable, and Conflict where a legal hold is set meanwhile; what was
+        not removed by then is removed when it is called again.
+        """
+        return await self._remove(
+            lambda table: table.c.tenant == tenant,
+            lambda connection: custody.refuse_held(connection, tenant),
+        )
 
     async def tidy(self) -> None:
         """Remove bytes that belong to nothing: a server that ended was about to use or remove
         them. Nothing may be on its way into the folder. Raises StorageUnavailable."""
-
-        def work(connection: Connection) -> set[str]:
-            owners = (FILES, BATCHES, UPLOAD_PARTS)
-            return {
-                name for one in owners for name in connection.execute(select(one.c.id)).scalars()
-            }
-
         await self._folder.make()
-        removed = await self._folder.keep_only(await self._database.read(work))
-        if removed:
-            log.info("unfinished files were removed", extra={"files": removed})
+        await self._remove_strays(0.0)
 
-    async def _remove(self, which: Callable[[Table], ColumnElement[bool]]) -> int:
-        def work(connection: Connection) -> tuple[int, list[str]]:
-            gone = (delete(table).where(which(table)) for table in KEPT)
-            count = sum(connection.execute(one).rowcount for one in gone)
-            uploads = select(UPLOADS.c.id).where(which(UPLOADS))
-            parts = select(UPLOAD_PARTS.c.id).where(UPLOAD_PARTS.c.upload.in_(uploads))
-            names = list(connection.execute(parts).scalars())
-            count += connection.execute(delete(UPLOADS).where(which(UPLOADS))).rowcount
-            for table in WITH_BYTES:
-                ids = delete(table).where(which(table)).returning(table.c.id)
-                removed = list(connection.execute(ids).scalars())
-                names += removed
-                count += len(removed)
-            return count, names
+    async def _remove_strays(self, older_than_s: float) -> None:
+        names = await self._folder.names(older_than_s)
+        strays = names - await self._database.read(_with_bytes)
+        await self._folder.remove(strays)
+        if strays:
+            log.info("unfinished files were removed", extra={"files": len(strays)})
 
-        count, names = await self._database.write(work)
-        if count:
+    async def _remove(
+        self, which: Callable[[Table], ColumnElement[bool]], check: Check
+    ) -> Counter[str]:
+        gone: Counter[str] = Counter()
+        await self._remove_lines(which, check)
+        try:
+            for kind, table in KEPT.items():
+                step = partial(self._step, table=table, which=which(table), check=check)
+                while count := await self._database.write(step):
+                    gone[kind] += count
+        finally:
             self._forget()
-        await self._folder.remove(names)
-        return count
+        return gone
+
+    async def _remove_lines(
+        self, which: Callable[[Table], ColumnElement[bool]], check: Check
+    ) -> None:
+        """A batch may have a million; they do not go in one step with it."""
+        batches = select(BATCHES.c.id).where(which(BATCHES))
+        for batch_id in await self._database.read(lambda c: list(c.execute(batches).scalars())):
+            own = BATCH_LINES.c
+            some = select(own.line).where(own.batch == batch_id).order_by(own.line)
+            gone = delete(BATCH_LINES).where(
+                own.batch == batch_id, own.line.in_(some.limit(_STEP_LINES))
+            )
+
+            def step(connection: Connection, gone: Delete = gone) -> int:
+                check(connection)
+                return connection.execute(gone).rowcount
+
+            while await self._database.write(step):
+                pass
+
+    def _step(
+        self, connection: Connection, table: Table, which: ColumnElement[bool], check: Check
+    ) -> int:
+        check(connection)
+        some = select(table.c.id).where(which).order_by(table.c.seq).limit(_STEP_ROWS)
+        ids = list(connection.execute(some).scalars())
+        if not ids:
+            return 0
+        names = ids if table in WITH_BYTES else []
+        if table is UPLOADS:
+            parts = select(UPLOAD_PARTS.c.id).where(UPLOAD_PARTS.c.upload.in_(ids))
+            names = list(connection.execute(parts).scalars())
+        self._folder.destroy(names)
+        return connection.execute(delete(table).where(table.c.id.in_(ids))).rowcount
+
+
+def _with_bytes(connection: Connection) -> set[str]:
+    owners = (FILES, BATCHES, UPLOAD_PARTS)
+    return {name for one in owners for name in connection.execute(select(one.c.id)).scalars()}

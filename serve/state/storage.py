@@ -11,10 +11,12 @@ from serve.state.completions import Completions
 from serve.state.conversations import Conversations
 from serve.state.files import Files
 from serve.state.folder import Folder
+from serve.state.gateways import Gateways
 from serve.state.quotas import QuotaBook
 from serve.state.recent import Recent
 from serve.state.responses import Responses
 from serve.state.retention import Retention
+from serve.state.turnbook import Turnbook
 from serve.state.uploads import Uploads
 from serve.state.usage import UsageRecords
 from serve.store.address import address_of
@@ -35,13 +37,16 @@ class Storage:
         self.database = Database(address_of(settings.database, var_dir, settings.password_file))
         # With a database of its own, nobody else takes away what this process has written.
         recent = Recent() if self.database.exclusive else Recent(0)
-        self.responses = Responses(self.database, recent=recent)
-        self.conversations = Conversations(self.database, self.ttl_s)
+        self.gateways = Gateways(self.database, var_dir)
+        owner = self.gateways.id
+        self.responses = Responses(self.database, recent=recent, owner=owner)
+        self.conversations = Conversations(self.database, self.ttl_s, owner=owner)
+        self.turnbook = Turnbook(self.database, self.responses, self.conversations)
         self.completions = Completions(self.database, self.ttl_s)
         self.folder = Folder(var_dir / "files")
         self.files = Files(self.database, self.folder, self.ttl_s, self._tenant_max_bytes)
         self.uploads = Uploads(self.database, self.folder, self.files)
-        self.batches = Batches(self.database, self.ttl_s)
+        self.batches = Batches(self.database, self.ttl_s, owner=owner)
         self.usage = UsageRecords(self.database)
         self.quotas = QuotaBook(self.database)
         self.retention = Retention(self.database, self.folder, recent.clear)
@@ -59,6 +64,7 @@ class Storage:
         await asyncio.to_thread(self.database.open)
         try:
             self.database.claim()
+            await self.gateways.enter()
             await self.retention.tidy()
         except SetupError:
             await asyncio.to_thread(self.database.close)
@@ -73,4 +79,5 @@ class Storage:
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait({self._sweeping})
+        await self.gateways.leave()
         await asyncio.to_thread(self.database.close)

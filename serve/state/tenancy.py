@@ -119,6 +119,18 @@ def remove_tenant(connection: Connection, name: str, now_s: float) -> Tenant:
     return tenant
 
 
+def known(connection: Connection, name: str) -> None:
+    """Raises NotFound for a tenant that never was; one that was removed will do."""
+    if connection.execute(select(_TENANTS.name).where(_TENANTS.name == name)).first() is None:
+        tenant_named(connection, name)
+
+
+def erasing(connection: Connection, name: str) -> None:
+    """Count an erasure: what was begun before it is not kept after it."""
+    counted = update(TENANTS).where(_TENANTS.name == name)
+    connection.execute(counted.values(erasures=_TENANTS.erasures + 1))
+
+
 def keys_of(connection: Connection, tenant: str | None = None) -> list[Key]:
     """All keys, or one tenant's, in the order of their making."""
     query = select(API_KEYS).order_by(_KEYS.created_s, _KEYS.id)
@@ -199,7 +211,7 @@ def _refuse_more(connection: Connection, column: Any, most: int, what: str) -> N
 
 
 def _tenant(row: Row[Any]) -> Tenant:
-    return Tenant(row.name, row.created_s, row.limits, row.settings)
+    return Tenant(row.name, row.created_s, row.limits, row.settings, row.erasures, row.held_s)
 
 
 def _key(row: Row[Any]) -> Key:

@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, select, update
 
 from serve.core.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge
+from serve.state import custody
 from serve.state.files import PENDING, FileRecord, Files, insert
 from serve.state.folder import Folder, Incoming, joined
 from serve.store.database import Database
@@ -74,6 +75,7 @@ class Uploads:
         )  # fmt: skip
 
         def work(connection: Connection) -> None:
+            custody.admit(connection, tenant)
             self._files.reserve(connection, tenant, size_bytes)
             values = {name: getattr(record, name) for name in UploadRecord.__slots__}
             connection.execute(UPLOADS.insert().values(values))
@@ -147,7 +149,11 @@ class Uploads:
         """Forget its parts; none can be added. Raises what `pending` does."""
 
         def work(connection: Connection) -> tuple[UploadRecord, list[str]]:
+            held = custody.standing_of(connection, tenant).held_s is not None
             upload = self._pending(connection, tenant, upload_id)
+            if held:
+                _mark(connection, upload, "cancelled", None)
+                return replace(upload, status="cancelled"), []
             return self._ended(connection, upload, "cancelled", None)
 
         done, parts = await self._database.write(work)
@@ -201,8 +207,7 @@ class Uploads:
         parts = select(UPLOAD_PARTS.c.id).where(UPLOAD_PARTS.c.upload == upload.id)
         names = list(connection.execute(parts).scalars())
         connection.execute(delete(UPLOAD_PARTS).where(UPLOAD_PARTS.c.upload == upload.id))
-        same = update(UPLOADS).where(UPLOADS.c.id == upload.id)
-        connection.execute(same.values(status=status, file=file))
+        _mark(connection, upload, status, file)
         return replace(upload, status=status, file=file), names
 
     def _pending(self, connection: Connection, tenant: str, upload_id: str) -> UploadRecord:
@@ -216,6 +221,11 @@ class Uploads:
 
     def _there(self, tenant: str) -> ColumnElement[bool]:
         return (UPLOADS.c.tenant == tenant) & (UPLOADS.c.expires_s > self._wall_s())
+
+
+def _mark(connection: Connection, upload: UploadRecord, status: str, file: str | None) -> None:
+    same = update(UPLOADS).where(UPLOADS.c.id == upload.id)
+    connection.execute(same.values(status=status, file=file))
 
 
 def _record(row: RowMapping) -> UploadRecord:

@@ -49,10 +49,11 @@ METADATA: Final = MetaData(
 )
 ID: Final = String(80)
 TENANT: Final = String(80)
+OWNER: Final = String(64)
 _SERIAL: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers INTEGER keys only
 
 
-def _kept(name: str, *columns: Column[Any]) -> Table:
+def _kept(name: str, *columns: Column[Any] | Index) -> Table:
     """A table of objects that clients list, and that expire."""
     return Table(
         name,
@@ -80,9 +81,11 @@ RESPONSES: Final = _kept(
     Column("items", Json, nullable=False),
     Column("output", Json, nullable=False),
     Column("request", Json),
+    Column("owner", OWNER),
+    Index("responses_owned", "owner"),
 )
 """Stored responses. `items` are the input items of this turn only, `body` lacks `output`: a
-history is read from those two."""
+history is read from those two. `owner` is the gateway that works on it, null once it has ended."""
 
 RESPONSE_EVENTS: Final = Table(
     "response_events",
@@ -93,7 +96,14 @@ RESPONSE_EVENTS: Final = Table(
 )
 """What a background response has streamed so far."""
 
-CONVERSATIONS: Final = _kept("conversations", Column("metadata", Json, nullable=False))
+CONVERSATIONS: Final = _kept(
+    "conversations",
+    Column("metadata", Json, nullable=False),
+    Column("turn", ID),
+    Column("owner", OWNER),
+    Index("conversations_owned", "owner"),
+)
+"""`turn` is the response that is being made in it, `owner` the gateway that makes it."""
 
 CONVERSATION_ITEMS: Final = Table(
     "conversation_items",
@@ -102,10 +112,12 @@ CONVERSATION_ITEMS: Final = Table(
     Column("conversation", ID, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False),
     Column("id", String(256), nullable=False),
     Column("body", Json, nullable=False),
+    Column("removed_s", Double),
     UniqueConstraint("conversation", "id"),
     Index("conversation_items_in_order", "conversation", "seq"),
     sqlite_autoincrement=True,
 )
+"""`removed_s`: when a client deleted it, where a legal hold keeps it; its id is free again."""
 
 COMPLETIONS: Final = _kept(
     "completions",
@@ -167,9 +179,21 @@ BATCHES: Final = _kept(
     Column("completed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     Column("body", Json, nullable=False),
+    Column("owner", OWNER),
+    Index("batches_owned", "owner"),
 )
 """`total`, `completed` and `failed` count lines, and are not in `body`; `output_keep_s`: how long
-the files of results are kept, null: as long as the tenant's files are."""
+the files of results are kept, null: as long as the tenant's files are.
+`owner` is the gateway that works on it, null once it has ended."""
+
+GATEWAYS: Final = Table(
+    "gateways",
+    METADATA,
+    Column("id", OWNER, primary_key=True),
+    Column("beat", BigInteger, nullable=False),
+)
+"""Gateways that are there. `beat` grows while one lives; one that stands still is taken out by the
+others, and what it owned is theirs."""
 
 BATCH_LINES: Final = Table(
     "batch_lines",
@@ -246,9 +270,26 @@ TENANTS: Final = Table(
     Column("removed_s", Double),
     Column("limits", Json, nullable=False),
     Column("settings", Json, nullable=False),
+    Column("erasures", Integer, nullable=False, default=0, server_default="0"),
+    Column("held_s", Double),
 )
 """`limits` and `settings` are a tenant's own. One that is removed stays, so that its name is not
-given to another, who would be taken for it."""
+given to another, who would be taken for it. `erasures` counts how often what it keeps has been
+erased; `held_s` is since when a legal hold stands."""
+
+LEGAL_HOLDS: Final = Table(
+    "legal_holds",
+    METADATA,
+    Column("seq", _SERIAL, primary_key=True, autoincrement=True),
+    Column("tenant", TENANT, ForeignKey("tenants.name"), nullable=False),
+    Column("reason", String(512), nullable=False),
+    Column("set_s", Double, nullable=False),
+    Column("lifted_s", Double),
+    Column("lifted_reason", String(512)),
+    Index("legal_holds_of_tenant", "tenant", "seq"),
+    sqlite_autoincrement=True,
+)
+"""Those that stand and those that stood: a hold that has been lifted is not forgotten."""
 
 API_KEYS: Final = Table(
     "api_keys",

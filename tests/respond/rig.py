@@ -19,7 +19,7 @@ from serve.served import Served
 from serve.stream.answer import Shape
 from serve.stream.chunks import ChunkStream
 from serve.toolservers.records import Terms, Tool, ToolCall, protocol_error
-from tests.respond.memory import MemoryConversations, MemoryResponses
+from tests.respond.memory import MemoryConversations, MemoryEnds, MemoryResponses
 
 JSON = dict[str, Any]
 WHO = Principal("key")
@@ -179,7 +179,8 @@ class Rig:
     def again(self) -> Turns:
         """Turns of another process over what is kept."""
         pipeline = cast(Pipeline, self.pipeline)
-        return Turns(pipeline, self.responses, self.conversations, lambda _: 60.0, self.tools)
+        ends = MemoryEnds(self.responses, self.conversations)
+        return Turns(pipeline, self.responses, self.conversations, ends, lambda _: 60.0, self.tools)
 
 
 class Collected:

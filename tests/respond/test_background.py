@@ -228,7 +228,7 @@ async def test_one_with_output_ends_failed() -> None:
     events = await read(background, response_id)
     assert events[-1]["response"] == body
     assert [e["sequence_number"] for e in events] == list(range(len(events)))
-    assert not await rig.responses.unfinished()
+    assert not await rig.responses.take_over()
 
 
 async def test_one_whose_end_had_been_told_ends_so() -> None:

@@ -26,16 +26,17 @@ def left(connection: Connection) -> tuple[set[str], set[str], set[str]]:
 
 
 async def test_sweep_and_erase(database: Database, tmp_path: Path) -> None:
-    responses, retention = Responses(database), Retention(database, Folder(tmp_path))
+    responses = Responses(database, lambda: NOW_S - 1)
+    retention = Retention(database, Folder(tmp_path))
     conversations = Conversations(database, lambda _: 60.0, lambda: NOW_S)
     for name, tenant, expires_s in (("a", "t", NOW_S), ("b", "t", None), ("c", "u", NOW_S + 1)):
-        await responses.put(record(name, tenant=tenant, expires_s=expires_s))
+        await responses.add(record(name, tenant=tenant, expires_s=expires_s))
         await responses.append_events(name, [Event(0, b"x")])
         await conversations.add(tenant, f"conv_{name}", {}, [{"id": "msg"}])
     assert await retention.sweep(NOW_S) == 1
     every = {"conv_a", "conv_b", "conv_c"}
     assert await database.read(left) == ({"b", "c"}, {"b", "c"}, every)
-    assert await retention.erase("t") == 3
+    assert await retention.erase("t") == {"responses": 1, "conversations": 2}
     assert await database.read(left) == ({"c"}, {"c"}, {"conv_c"})
     assert await retention.sweep(NOW_S + 60) == 2
     assert await database.read(left) == (set(), set(), set())
@@ -70,7 +71,7 @@ async def test_bytes_go_with_what_they_belong_to(database: Database, tmp_path: P
     assert here(folder) == {long, other, part.id}
     assert await retention.sweep(NOW_S + UPLOAD_S) == 1
     assert here(folder) == {long, other}
-    assert await retention.erase("t") == 1
+    assert await retention.erase("t") == {"files": 1}
     assert here(folder) == {other}
     assert [one.id for one in (await files.page("u", Cut())).files] == [other]
 

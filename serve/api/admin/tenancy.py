@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve import __version__
 from serve.admission.authenticate import Authenticator
 from serve.api import errors, query
+from serve.api.admin import erasure
 from serve.api.admin.bodies import StrictBody, body_of
 from serve.core.errors import InvalidRequest, RequestError
 from serve.core.roster import DEFAULT_TENANT, Key, Tenant
@@ -26,7 +27,7 @@ from serve.settings.tenants import (
     TenantTerms,
 )
 from serve.state.directory import Directory
-from serve.state.retention import Retention
+from serve.state.erasure import Eraser
 from serve.state.tenancy import KeyRef
 
 JSON = dict[str, Any]
@@ -77,12 +78,14 @@ class RotateBody(ExpiringBody):
 class Tenancy:
     """The routes, as an application of their own and for another to include."""
 
-    def __init__(self, directory: Directory, retention: Retention) -> None:
+    def __init__(self, directory: Directory, eraser: Eraser) -> None:
         self.app = FastAPI(
             title="Inhouse admin", version=__version__, openapi_url=None, redirect_slashes=False
         )
         errors.install(self.app)
-        self.routers = (_tenants(directory, retention), _keys(directory))
+        self.routers = (
+            erasure.router(directory, eraser), _tenants(directory, eraser), _keys(directory)
+        )  # fmt: skip
         for one in self.routers:
             self.app.include_router(one)
 
@@ -103,7 +106,7 @@ class AdminDoor:
         await (self._admin if admin else self._app)(scope, receive, send)
 
 
-def _tenants(directory: Directory, retention: Retention) -> APIRouter:
+def _tenants(directory: Directory, eraser: Eraser) -> APIRouter:
     routes = APIRouter(prefix="/admin/v1/tenants")
 
     @routes.get("")
@@ -128,7 +131,8 @@ def _tenants(directory: Directory, retention: Retention) -> APIRouter:
     @routes.delete("/{name}")
     async def remove(name: str) -> JSON:
         gone = await directory.remove_tenant(name)
-        objects = await retention.erase(name)
+        erased = await eraser.erase(name)
+        objects = sum(erased.objects.values())
         return {"object": "tenant", "name": gone.name, "deleted": True, "objects": objects}
 
     return routes
@@ -184,6 +188,7 @@ def tenant_object(tenant: Tenant) -> JSON:
         "created_at": int(tenant.created_s),
         "limits": dict(tenant.limits),
         "settings": dict(tenant.settings),
+        "held_since": None if tenant.held_s is None else int(tenant.held_s),
     }
 
 

@@ -62,7 +62,11 @@ class Door(Bounded):
         except RequestError as error:
             meter.refused(self.endpoint, outcome_of(error))
             raise
-        await until_gone(receive, self._run(turn, send))
+        try:
+            await until_gone(receive, self._run(turn, send))
+        finally:
+            if not turn.asked.background:
+                await self._turns.release(turn)
 
     def _run(self, turn: Turn, send: Send) -> Coroutine[Any, Any, None]:
         raise TypeError(f"{type(self).__name__} runs nothing")

@@ -25,7 +25,7 @@ from serve.respond.asked import Asked
 from serve.respond.background import Background
 from serve.respond.run import Turns
 from serve.respond.session import Session
-from serve.respond.turn import ENDPOINT
+from serve.respond.turn import ENDPOINT, Turn
 from serve.settings.site import Limits
 from serve.toolservers.records import Terms
 
@@ -113,6 +113,12 @@ class Sockets(Bounded):
                 session.failed(asked)
             await _tell(send, error)
             return
+        try:
+            await self._answer(turn, session, send, generate=generate)
+        finally:
+            await self._turns.release(turn)
+
+    async def _answer(self, turn: Turn, session: Session, send: Send, *, generate: bool) -> None:
         run = self._turns.run if generate else self._turns.warm
         try:
             session.ended(turn, await run(turn, SocketSink(send)))
