@@ -38,6 +38,7 @@ class Eraser:
         self._stops = dict(stops or {})
         self._erasing = asyncio.Lock()
         self._known: dict[str, int] = {}
+        self._own: str | None = None
         self._stopping: set[asyncio.Task[Mapping[str, int]]] = set()
         directory.subscribe(self._learn)
 
@@ -48,7 +49,11 @@ class Eraser:
         NotFound, Conflict where it is under a legal hold, and StorageUnavailable.
         """
         async with self._erasing:
-            await self._directory.begin_erasure(tenant)
+            self._own = tenant
+            try:
+                await self._directory.begin_erasure(tenant)
+            finally:
+                self._own = None
             stopped = await self._stop(tenant)
             objects = await self._retention.erase(tenant)
         count = sum(objects.values())
@@ -62,7 +67,7 @@ class Eraser:
         """Stop what works for a tenant that another gateway, or a command, erases."""
         now = {name: one.erasures for name, one in roster.tenants.items()}
         for name, erasures in now.items():
-            if erasures > self._known.get(name, erasures):
+            if name != self._own and erasures > self._known.get(name, erasures):
                 task = asyncio.create_task(self._stop(name), name=f"erasure of {name}")
                 self._stopping.add(task)
                 task.add_done_callback(self._stopping.discard)

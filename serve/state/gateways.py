@@ -69,7 +69,11 @@ class Gateways:
             connection.execute(insert(GATEWAYS).values(id=self.id, beat=0))
             _unlock_orphans(connection)
 
-        await self._database.write(work)
+        try:
+            await self._database.write(work)
+        except StorageUnavailable:
+            self._let_go()
+            raise
         if not self._database.exclusive:
             self._beating = asyncio.create_task(self._keep_beating(), name="gateways")
 
@@ -83,8 +87,12 @@ class Gateways:
             await self._database.write(lambda c: c.execute(mine).rowcount)
         except StorageUnavailable as error:
             log.warning("other gateways will wait before they take over: %s", error.message)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._name is not None:
             self._name.close()
+        self._name = None
 
     async def beat(self) -> None:
         """Say that this gateway lives, and take out those that do not. Raises
@@ -135,6 +143,7 @@ class Gateways:
             try:
                 fcntl.flock(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                self._let_go()
                 raise SetupError(
                     f"{self._folder} is in use by another server; give each a var_dir of its own"
                 ) from None

@@ -72,7 +72,7 @@ class Retention:
                 await self.sweep(time.time())
                 if not self._database.exclusive:
                     # Another gateway may have removed what has its bytes in this one's folder.
-                    await self._remove_strays(STRAY_AFTER_S)
+                    await self.remove_strays(STRAY_AFTER_S)
             except StorageUnavailable as error:
                 log.warning("expired objects are still there: %s", error.message)
             await asyncio.sleep(SWEEP_EVERY_S)
@@ -98,11 +98,13 @@ class Retention:
 
     async def tidy(self) -> None:
         """Remove bytes that belong to nothing: a server that ended was about to use or remove
-        them. Nothing may be on its way into the folder. Raises StorageUnavailable."""
+        them. Call it before anything is on its way into the folder; what another gateway may be
+        writing there is left for an hour. Raises StorageUnavailable."""
         await self._folder.make()
-        await self._remove_strays(0.0)
+        await self.remove_strays(0.0 if self._database.exclusive else STRAY_AFTER_S)
 
-    async def _remove_strays(self, older_than_s: float) -> None:
+    async def remove_strays(self, older_than_s: float) -> None:
+        """Remove bytes that the database does not know and that are older than that."""
         names = await self._folder.names(older_than_s)
         strays = names - await self._database.read(_with_bytes)
         await self._folder.remove(strays)

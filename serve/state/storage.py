@@ -65,11 +65,16 @@ class Storage:
         try:
             self.database.claim()
             await self.gateways.enter()
-            await self.retention.tidy()
         except SetupError:
             await asyncio.to_thread(self.database.close)
             raise
         except StorageUnavailable as error:
+            await asyncio.to_thread(self.database.close)
+            raise SetupError(f"state.database: {error.message}") from error
+        try:
+            await self.retention.tidy()
+        except StorageUnavailable as error:
+            await self.gateways.leave()
             await asyncio.to_thread(self.database.close)
             raise SetupError(f"{self.folder.path}: {error.message}") from error
         self._sweeping = asyncio.create_task(self.retention.keep_sweeping())

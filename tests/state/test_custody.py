@@ -215,7 +215,7 @@ async def test_what_was_begun_before_an_erasure_is_not_kept_after_it(site: Site)
         with pytest.raises(Conflict, match="not kept") as said:
             await late
         assert said.value.code == "tenant_erased"
-    await site.responses.add(record("new"), site.directory.erasures_of("t"))
+    await site.responses.add(record("new", expires_s=None), site.directory.erasures_of("t"))
     assert (await site.responses.get("t", "new")).id == "new"
 
 
