@@ -14,7 +14,7 @@ from tests.peft import write_adapter
 HOME = "/srv/example"
 """Where the document says that its files lie."""
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = ("admin", "portfolio", "release")
+DOCUMENTS = ("admin", "portfolio", "release", "state")
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^`(\S+\.\w+)`:\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
