@@ -65,11 +65,20 @@ class Office:
             if record is not None and batch_id not in self._courses:
                 log.info("a batch goes on", extra={"batch": record.id, "status": record.status})
                 self._begin(record)
-        taken, cancelled = await batches.told(list(self._courses))
-        for batch_id in taken & self._tasks.keys():
-            self._tasks[batch_id].cancel()
-        for batch_id in cancelled & self._courses.keys():
-            self._courses[batch_id].cancelled.set()
+        await self._heed_others()
+
+    async def _heed_others(self) -> None:
+        """Leave what another gateway has taken over, and end what was cancelled there."""
+        if not (in_hand := list(self._courses)):
+            return
+        for batch_id, status in (await self.place.batches.not_mine(in_hand)).items():
+            course = self._courses.get(batch_id)
+            # One that this gateway has ended is at its last step.
+            if course is not None and (status in UNFINISHED or course.status == "in_progress"):
+                self._tasks[batch_id].cancel()
+        for batch_id in await self.place.batches.cancelling(in_hand):
+            if (course := self._courses.get(batch_id)) is not None:
+                course.cancelled.set()
 
     async def _can_run(self, batch_id: str) -> bool:
         if not self.place.batches.shared:

@@ -186,13 +186,19 @@ class Batches:
         row = await self._database.write(work)
         return None if row is None else _record(row)
 
-    async def told(self, batch_ids: Collection[str]) -> tuple[set[str], set[str]]:
-        """Which of these another gateway owns now, and which are to be cancelled."""
+    async def not_mine(self, batch_ids: Collection[str]) -> dict[str, str]:
+        """Those of these that another gateway owns, or that have ended, with their status."""
         own = BATCHES.c
-        query = select(own.id, own.owner, own.status).where(own.id.in_(batch_ids))
+        taken = or_(own.owner.is_(None), own.owner != self._owner)
+        query = select(own.id, own.status).where(own.id.in_(batch_ids), taken)
         rows = await self._database.read(lambda c: c.execute(query).all())
-        taken = {row.id for row in rows if row.owner not in (None, self._owner)}
-        return taken, {row.id for row in rows if row.status == "cancelling"} - taken
+        return {row.id: row.status for row in rows}
+
+    async def cancelling(self, batch_ids: Collection[str]) -> set[str]:
+        """Those of these that are to be cancelled."""
+        own = BATCHES.c
+        query = select(own.id).where(own.id.in_(batch_ids), own.status == "cancelling")
+        return set(await self._database.read(lambda c: list(c.execute(query).scalars())))
 
     async def move(
         self,

@@ -4,11 +4,13 @@ import asyncio
 import json
 import math
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from serve.batch import line as line_module
 from serve.batch import office as office_module
@@ -23,6 +25,8 @@ from serve.settings.batches import Batches as Settings
 from serve.settings.state import State
 from serve.state.batches import BatchRecord
 from serve.state.storage import Storage
+from serve.store.tables import GATEWAYS
+from tests import postgres as pg
 
 CHAT = "/v1/chat/completions"
 WHO = Principal("k", "t")
@@ -39,16 +43,17 @@ class Outcomes(list[str]):
 class Bench:
     """A storage, and offices over it one after another: each is a server's life."""
 
-    def __init__(self, var_dir: Path) -> None:
+    def __init__(self, var_dir: Path, database: str | None = None) -> None:
         self._var_dir = var_dir
-        self.storage = Storage(State(), var_dir)
+        self._state = State(database=database)
+        self.storage = Storage(self._state, var_dir)
         self.outcomes = Outcomes()
         self.offices: list[Office] = []
 
     async def office(self, execute: Execute) -> Office:
         if self.offices:
             await self.storage.close()
-            self.storage = Storage(State(), self._var_dir)
+            self.storage = Storage(self._state, self._var_dir)
             await self.storage.open()
         storage = self.storage
         lanes = Lanes(SETTINGS, lambda model: Seen(model, 0, math.inf))
@@ -292,3 +297,102 @@ async def test_the_operator_may_cancel_anyone_s(bench: Bench) -> None:
     assert (await bench.ended(batch.id)).status == "cancelled"
     with pytest.raises(Conflict, match="status 'cancelled'"):
         await office.cancel(None, batch.id)
+
+
+@pytest.fixture
+async def pair(postgres: str, tmp_path: Path) -> AsyncIterator[list[Bench]]:
+    """Two gateways on one database, whose files lie in one folder, and a third with its own."""
+    url = pg.create(postgres, f"offices_{uuid.uuid4().hex}")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "files").symlink_to(tmp_path / "a" / "files")
+    benches = [Bench(tmp_path / name, url) for name in "abc"]
+    for one in benches:
+        await one.storage.open()
+    yield benches
+    for one in benches:
+        for office in one.offices:
+            await office.close()
+        await one.storage.close()
+
+
+async def test_of_several_gateways_one_runs_a_batch(pair: list[Bench]) -> None:
+    ran: list[tuple[str, int]] = []
+    blocked = asyncio.Event()
+
+    def answers(name: str) -> Execute:
+        async def answer(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
+            if name == "a" and body["n"] >= 5:
+                await blocked.wait()
+            ran.append((name, body["n"]))
+            return Answer(200, f"req {name}", body)
+
+        return answer
+
+    a, b, _ = pair
+    offices = [await one.office(answers(name)) for name, one in zip("abc", pair, strict=True)]
+    batch = await offices[0].create(WHO, asked(await a.input(10)))
+
+    async def half() -> bool:
+        return (await a.storage.batches.find(batch.id)).completed == 5
+
+    await a.until(half)
+    await offices[1].resume()
+    assert await idle(offices[1]), "it is another's, who lives"
+    await offices[0].close()
+    await a.storage.gateways.leave()
+    await offices[2].resume()
+    assert await idle(offices[2]), "its input is not in this one's folder"
+    await offices[1].resume()
+    assert not await idle(offices[1])
+    done = await b.ended(batch.id)
+    assert (done.status, done.completed) == ("completed", 10)
+    assert sorted(ran) == [("a", n) for n in range(5)] + [("b", n) for n in range(5, 10)]
+    assert len(await b.lines(done.body["output_file_id"])) == 10
+
+
+async def test_a_gateway_that_was_slow_leaves_what_another_has_taken(pair: list[Bench]) -> None:
+    async def stuck(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
+        await asyncio.Event().wait()
+        return Answer(200, "req", body)
+
+    a, b, _ = pair
+    offices = [await a.office(stuck), await b.office(echo)]
+    batch = await offices[0].create(WHO, asked(await a.input(3)))
+    gone = delete(GATEWAYS).where(GATEWAYS.c.id == a.storage.gateways.id)
+    await b.storage.database.write(lambda c: c.execute(gone).rowcount)
+    await offices[1].resume()
+    assert (await b.ended(batch.id)).completed == 3
+    await offices[0].resume()
+    await a.until(lambda: idle(offices[0]))
+
+
+async def test_a_batch_that_is_cancelled_elsewhere_ends(pair: list[Bench]) -> None:
+    async def stuck(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
+        await asyncio.Event().wait()
+        return Answer(200, "req", body)
+
+    a, b, _ = pair
+    offices = [await a.office(stuck), await b.office(stuck)]
+    batch = await offices[0].create(WHO, asked(await a.input(3)))
+
+    async def works() -> bool:
+        return (await a.storage.batches.find(batch.id)).status == "in_progress"
+
+    await a.until(works)
+    await offices[1].cancel("t", batch.id)
+    await offices[0].resume()
+    assert (await a.ended(batch.id)).status == "cancelled"
+
+
+async def test_the_batches_of_one_tenant_are_dropped(bench: Bench) -> None:
+    async def stuck(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
+        await asyncio.Event().wait()
+        return Answer(200, "req", body)
+
+    office = await bench.office(stuck)
+    await office.create(WHO, asked(await bench.input(3)))
+    other = await office.create(Principal("k", "u"), asked(await bench.input(3, "u")))
+    assert await office.drop("t") == 1
+    assert sum(office.counts().values()) == 1
+    assert (await bench.storage.batches.find(other.id)).tenant == "u"
+    assert await office.drop("nobody") == 0

@@ -300,3 +300,37 @@ async def test_the_drains_deadline_fails_what_has_begun() -> None:
     await run.ended.wait()
     assert (await read(background, begun["id"]))[-1]["type"] == "response.failed"
     assert body_of(rig, fresh["id"])["status"] == "in_progress"
+
+
+async def first_output(run: Run) -> None:
+    async for _ in run.follow(-1):
+        if run.produced:
+            return
+
+
+async def test_one_that_is_deleted_elsewhere_stops_and_does_not_come_back() -> None:
+    begun = asyncio.Event()
+    rig = Rig([*said("a")[:2], begun, *said("b")[2:]])
+    background = Background(rig.turns)
+    body, run = await submit(rig, background)
+    await first_output(run)
+    await rig.responses.delete(WHO.tenant, body["id"])
+    begun.set()
+    await run.ended.wait()
+    assert run.dropped or run.turn.gone
+    assert body["id"] not in rig.responses.records
+    assert body["id"] not in rig.responses.kept
+
+
+async def test_the_runs_of_one_tenant_are_dropped_without_a_trace() -> None:
+    rig = Rig([*said("a")[:2], asyncio.Event()])
+    background = Background(rig.turns, running_max=1)
+    runs = [(await submit(rig, background, digit * 32))[1] for digit in "abc"]
+    await first_output(runs[0])
+    before = dict(rig.responses.kept)
+    assert await background.drop("another") == 0
+    assert await background.drop(WHO.tenant) == 3
+    assert all(run.ended.is_set() for run in runs)
+    assert {name: len(events) for name, events in rig.responses.kept.items()} == {
+        name: len(events) for name, events in before.items()
+    }
