@@ -50,7 +50,7 @@ class Gateways:
         self._monotonic_s = monotonic_s
         self._seen: dict[str, tuple[int, float]] = {}
         self._told: list[Told] = []
-        self._beating: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._name: IO[bytes] | None = None
 
     def subscribe(self, told: Told) -> None:
@@ -75,13 +75,17 @@ class Gateways:
             self._let_go()
             raise
         if not self._database.exclusive:
-            self._beating = asyncio.create_task(self._keep_beating(), name="gateways")
+            self._tasks = [
+                asyncio.create_task(self._keep_beating(), name="gateways beat"),
+                asyncio.create_task(self._keep_looking(), name="gateways look"),
+            ]
 
     async def leave(self) -> None:
         """What is left unfinished may be taken over at once."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait({self._beating})
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         try:
             mine = delete(GATEWAYS).where(GATEWAYS.c.id == self.id)
             await self._database.write(lambda c: c.execute(mine).rowcount)
@@ -126,11 +130,19 @@ class Gateways:
             await asyncio.sleep(BEAT_S)
             try:
                 await self.beat()
+            except StorageUnavailable as error:
+                log.warning("other gateways may take over this one's work: %s", error.message)
+
+    async def _keep_looking(self) -> None:
+        """Apart from the beat: taking over may take a while."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            try:
                 await self._database.write(_unlock_orphans)
                 for told in self._told:
                     await told()
             except StorageUnavailable as error:
-                log.warning("other gateways may take over this one's work: %s", error.message)
+                log.warning("nothing is taken over now: %s", error.message)
             except Exception:
                 log.exception("the work of other gateways cannot be taken over")
 

@@ -41,8 +41,8 @@ class Node:
 
     def die(self) -> None:
         """As a kill leaves it: nothing is said in the database."""
-        if self.gateways._beating is not None:
-            self.gateways._beating.cancel()
+        for task in self.gateways._tasks:
+            task.cancel()
         if self.gateways._name is not None:
             self.gateways._name.close()
 
