@@ -78,7 +78,7 @@ class Completions:
 
         def work(connection: Connection) -> None:
             custody.admit(connection, tenant, begun)
-            connection.execute(COMPLETIONS.insert().values(values))
+            connection.execute(COMPLETIONS.insert(), values)
             _label(connection, completion["id"], metadata)
 
         await self._database.write(work)

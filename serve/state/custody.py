@@ -7,7 +7,7 @@ lifted, wait for the end of every work that has asked; on SQLite there is one wr
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, select, update
 
 from serve.core.errors import Conflict
 from serve.state import tenancy
@@ -17,6 +17,14 @@ HELD_MESSAGE: Final = (
     "The tenant {tenant} is under a legal hold: nothing of it is erased until the hold is lifted "
     "(inhouse tenants lift)."
 )
+
+
+_STANDING: Final = (
+    select(TENANTS.c.erasures, TENANTS.c.held_s, TENANTS.c.removed_s)
+    .where(TENANTS.c.name == bindparam("tenant"))
+    .with_for_update(read=True)
+)
+"""Built once: every write asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +38,7 @@ class Standing:
 
 def standing_of(connection: Connection, tenant: str) -> Standing:
     """As it is until the end of this transaction."""
-    own = TENANTS.c
-    query = select(own.erasures, own.held_s, own.removed_s).where(own.name == tenant)
-    row = connection.execute(query.with_for_update(read=True)).one_or_none()
+    row = connection.execute(_STANDING, {"tenant": tenant}).one_or_none()
     return Standing() if row is None else Standing(*row)
 
 

@@ -25,6 +25,7 @@ CHAIN_MAX: Final = 10_000
 """Responses in one chain; a longer one is refused as if its beginning were gone."""
 
 _UNFINISHED: Final = ("queued", "in_progress")
+_INSERT: Final = RESPONSES.insert()
 
 
 class Responses:
@@ -65,7 +66,7 @@ class Responses:
     def added(self, connection: Connection, record: ResponseRecord, begun: int | None) -> None:
         """`add` as a step of a larger work, after which comes `remember`."""
         custody.admit(connection, record.tenant, begun)
-        connection.execute(RESPONSES.insert().values(self._columns(record)))
+        connection.execute(_INSERT, self._columns(record))
 
     def replaced(self, connection: Connection, record: ResponseRecord) -> bool:
         """`put` as a step of a larger work, after which comes `remember`."""
