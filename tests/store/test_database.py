@@ -8,13 +8,24 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, func, insert, inspect, select, text
+from sqlalchemy import (
+    Connection,
+    column,
+    create_engine,
+    func,
+    insert,
+    inspect,
+    select,
+    table,
+    text,
+)
 
 from serve.core.errors import SetupError, StorageUnavailable
+from serve.state.gateways import orphaned
 from serve.store.address import address_of
 from serve.store.database import Database
 from serve.store.migration import HEAD, migrate
-from serve.store.tables import CONVERSATIONS, METADATA, TENANTS
+from serve.store.tables import CONVERSATIONS, METADATA, RESPONSES, TENANTS
 
 
 def add(name: str) -> "insert":
@@ -160,3 +171,29 @@ def test_only_the_owner_reads_the_file(tmp_path: Path) -> None:
     database.open()
     assert (tmp_path / "inhouse.db").stat().st_mode & 0o077 == 0
     database.close()
+
+
+def test_what_an_older_server_left_unfinished_can_be_taken_over(database_url: str) -> None:
+    engine = create_engine(address_of(database_url, Path()))
+    config = Config()
+    config.set_main_option("script_location", "serve.store:migrations")
+    config.set_main_option("path_separator", "os")
+    columns = ("seq", "id", "tenant", "created_s", "status", "background", "body", "items",
+               "output")  # fmt: skip
+    rows = [
+        dict(zip(columns, (n, status, "t", 1.0, status, True, b"{}", b"[]", b"[]"), strict=True))
+        for n, status in enumerate(("queued", "in_progress", "completed"), 1)
+    ]
+    older = table("responses", *(column(name) for name in columns))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0003")
+            connection.execute(insert(older), rows)
+        migrate(engine)
+        with engine.begin() as connection:
+            assert {name for name, _ in orphaned(connection, RESPONSES)} == {
+                "queued", "in_progress",
+            }  # fmt: skip
+    finally:
+        engine.dispose()
