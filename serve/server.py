@@ -50,16 +50,21 @@ class Server:
 
         Raises SetupError, and SettingsError where keys are required and there is none.
         """
+        gate = self.pipeline.gate
+        gate.opening = True
+        self.storage.claim()
+        for one in self.pipeline.served:
+            for remote in remotes_of(one.backend):
+                remote.start()
+        # They take the longest. Nobody is let in to them before keys and ledger are there.
+        await self.portfolio.start()
         await self.storage.open()
         await self._know()
         await self.ledger.open()
         await self._count_on()
-        for one in self.pipeline.served:
-            for remote in remotes_of(one.backend):
-                remote.start()
-        await self.portfolio.start()
         await self.office.open()
         await self.background.resume()
+        gate.opening = False
         self.storage.gateways.subscribe(self.office.resume)
         self.storage.gateways.subscribe(self.background.resume)
 

@@ -30,6 +30,8 @@ class Gate:
         self._background: Counter[str] = Counter()
         self._left_s: dict[str, float] = {}
         self._draining = False
+        self.opening = False
+        """Engines may be ready, and what their requests need besides is not yet."""
 
     def line(self, name: str) -> Line:
         """The line before the engines of this model."""

@@ -19,7 +19,8 @@ SCRAPE_TIMEOUT_S = 2.0
 
 
 def readiness(pipeline: Pipeline) -> dict[str, Any]:
-    """Per model its state; `ready` once every model loaded at startup answers.
+    """Per model its state; `ready` once every model loaded at startup answers, and the server has
+    opened what it keeps.
 
     One that then rests, because the plan needs its memory or nobody asks for it, counts as ready:
     the next request has it loaded.
@@ -35,8 +36,9 @@ def readiness(pipeline: Pipeline) -> dict[str, Any]:
             models[one.model.id]["replicas"] = [part.status.state for part in parts]
         if one.model.load == "startup":
             lacking = lacking or not (status.state == "ready" or status.resting)
-    ready = not pipeline.gate.draining and not lacking
-    state = "draining" if pipeline.gate.draining else "ready" if ready else "not_ready"
+    gate = pipeline.gate
+    ready = not (gate.draining or gate.opening or lacking)
+    state = "draining" if gate.draining else "ready" if ready else "not_ready"
     return {"status": state, "models": models}
 
 

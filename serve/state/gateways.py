@@ -52,14 +52,21 @@ class Gateways:
         self._told: list[Told] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._name: IO[bytes] | None = None
+        self._former: str | None = None
 
     def subscribe(self, told: Told) -> None:
         """Have this called now and then: something may be there to be taken over."""
         self._told.append(told)
 
+    def claim(self) -> None:
+        """Be the one server of this folder, until `leave`. Raises SetupError."""
+        if self._name is None:
+            self._former = self._claim_name()
+
     async def enter(self) -> None:
         """Be one of them, and keep beating. Raises SetupError and StorageUnavailable."""
-        former = await asyncio.to_thread(self._claim_name)
+        await asyncio.to_thread(self.claim)
+        former = self._former
 
         def work(connection: Connection) -> None:
             others = delete(GATEWAYS)

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from serve.core.errors import StorageUnavailable
 from serve.core.quota import Anchor, Counted, Slot
+from serve.store.adding import adding
 from serve.store.database import Database
 from serve.store.tables import QUOTA_CLOCKS, QUOTA_SLOTS
 
@@ -95,13 +95,8 @@ def _rows(connection: Connection, since: int) -> list[tuple[Slot, int]]:
 
 
 def _add(connection: Connection, changes: Mapping[Slot, int]) -> None:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(QUOTA_SLOTS)
-    amount = QUOTA_SLOTS.c.amount + statement.excluded.amount
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(QUOTA_SLOTS.primary_key), set_={"amount": amount}
-        ),
+        adding(connection, QUOTA_SLOTS, "amount"),
         # In one order, so that two servers that write the same never wait for each other.
         [{**slot._asdict(), "amount": amount} for slot, amount in sorted(changes.items())],
     )

@@ -59,6 +59,10 @@ class Storage:
     def _tenant_max_bytes(self) -> int:
         return int(self.file_bounds.tenant_gib * 2**30)
 
+    def claim(self) -> None:
+        """Be the one server of this `var_dir`; `open` does so too. Raises SetupError."""
+        self.gateways.claim()
+
     async def open(self) -> None:
         """Connect, bring the tables up to date, and begin to sweep. Raises SetupError."""
         await asyncio.to_thread(self.database.open)

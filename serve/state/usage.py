@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Insert, RowMapping, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, tuple_
 
 from serve.core.errors import NotFound
 from serve.core.ledger import Settled
+from serve.store.adding import adding
 from serve.store.database import Database
 from serve.store.tables import USAGE_RECORDS, USAGE_TOTALS
 
@@ -106,7 +106,7 @@ def _add(connection: Connection, rows: list[dict[str, Any]]) -> None:
     if not new:
         return
     connection.execute(USAGE_RECORDS.insert(), new)
-    connection.execute(_adding(connection.dialect.name), _totals(new))
+    connection.execute(adding(connection, USAGE_TOTALS, "tokens", "cost_nano"), _totals(new))
 
 
 def _totals(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,19 +120,6 @@ def _totals(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         {"tenant": tenant, "day": day, "tokens": tokens, "cost_nano": cost_nano}
         for (tenant, day), (tokens, cost_nano) in sorted(sums.items())
     ]
-
-
-def _adding(dialect: str) -> Insert:
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    adding: sqlite.Insert | postgresql.Insert = insert(USAGE_TOTALS)
-    there = USAGE_TOTALS.c
-    return adding.on_conflict_do_update(
-        index_elements=[there.tenant, there.day],
-        set_={
-            "tokens": there.tokens + adding.excluded.tokens,
-            "cost_nano": there.cost_nano + adding.excluded.cost_nano,
-        },
-    )
 
 
 def _row(record: Settled) -> dict[str, Any]:
