@@ -34,8 +34,9 @@ from serve.api.admin.routes import Desk
 from serve.api.admin.tenancy import AdminDoor, Tenancy
 from serve.api.body import JsonBodies
 from serve.api.embeddings import EmbeddingsEndpoint
-from serve.api.envelope import Envelope
+from serve.api.envelope import Envelope, Once
 from serve.api.generate import ChatEndpoint, CompletionsEndpoint
+from serve.api.idempotency import once
 from serve.api.inside import Inside
 from serve.api.messages import CountTokensEndpoint, MessagesEndpoint
 from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesEndpoint
@@ -105,7 +106,7 @@ def compose(
     """
     clock = clock or SystemClock()
     metrics = Metrics(__version__)
-    storage = Storage(site.state, site.var_dir, site.files)
+    storage = Storage(site.state, site.var_dir, site.files, site.idempotency)
     ledger = DiskLedger(site.var_dir / "ledger", storage.usage, Pricing(site.prices), clock)
     metrics.ledger_now = ledger.state
     meter = Meter(metrics, clock, ledger)
@@ -155,7 +156,14 @@ def compose(
     stops = {"responses": background.drop, "batches": office.drop}
     tenancy = Tenancy(directory, Eraser(directory, storage.retention, stops))
     asgi = inside.app = _asgi(
-        endpoints, pipeline, authenticator, metrics, routers, sockets, tenancy
+        endpoints,
+        pipeline,
+        authenticator,
+        metrics,
+        routers,
+        sockets,
+        tenancy,
+        once(storage.idempotency, authenticator, site.idempotency),
     )
     release = None
     if origin is not None:
@@ -360,6 +368,7 @@ def _asgi(
     routers: Iterable[APIRouter],
     sockets: Mapping[str, responses.Sockets],
     tenancy: Tenancy,
+    run_once: Once,
 ) -> ASGIApp:
     app = FastAPI(title="Inhouse", version=__version__, openapi_url=None, redirect_slashes=False)
     errors.install(app)
@@ -375,4 +384,5 @@ def _asgi(
         {path: errors.Guard(one) for path, one in direct.items()},
         {path: errors.Guard(one) for path, one in sockets.items()},
         errors.Guard(AdminDoor(app, tenancy.app, authenticator)),
+        run_once,
     )

@@ -7,7 +7,7 @@ third of their time.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +19,8 @@ REQUEST_ID: Final = "inhouse.request_id"
 RECEIVED_S: Final = "inhouse.received_s"
 ANTHROPIC_PATH: Final = "/v1/messages"
 ADMIN_PATH: Final = "/admin/"
+
+Once = Callable[[ASGIApp, Scope], ASGIApp]
 
 
 def is_anthropic(path: str) -> bool:
@@ -53,7 +55,8 @@ class Envelope:
     Anthropic's clients read the id as `request-id`.
 
     `direct`: applications by path, for POST; `sockets`: for WebSockets; `admin`: for what lies
-    below ADMIN_PATH. Everything else is `app`'s.
+    below ADMIN_PATH. Everything else is `app`'s. `once` puts before one of them what runs a request
+    that has an idempotency key once.
     """
 
     def __init__(
@@ -62,11 +65,13 @@ class Envelope:
         direct: Mapping[str, ASGIApp],
         sockets: Mapping[str, ASGIApp],
         admin: ASGIApp,
+        once: Once,
     ) -> None:
         self._app = app
         self._direct = direct
         self._sockets = sockets
         self._admin = admin
+        self._once = once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,4 +102,4 @@ class Envelope:
             app = self._admin
         elif scope["method"] == "POST":
             app = self._direct.get(path, app)
-        await app(scope, receive, send_marked)
+        await self._once(app, scope)(scope, receive, send_marked)

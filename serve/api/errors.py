@@ -34,6 +34,7 @@ STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     (errors.NotFound, 404, "invalid_request_error"),
     (errors.MethodNotAllowed, 405, "invalid_request_error"),
     (errors.Conflict, 409, "invalid_request_error"),
+    (errors.KeyReused, 422, "invalid_request_error"),
     (errors.TokensLimited, 429, "tokens"),
     (errors.RateLimited, 429, "requests"),
     (errors.BudgetSpent, 429, "insufficient_quota"),
@@ -53,6 +54,7 @@ ANTHROPIC_STATUS: Final[tuple[tuple[type[RequestError], int, str], ...]] = (
     (errors.NotFound, 404, "not_found_error"),
     (errors.MethodNotAllowed, 405, "invalid_request_error"),
     (errors.Conflict, 409, "invalid_request_error"),
+    (errors.KeyReused, 422, "invalid_request_error"),
     (errors.RateLimited, 429, "rate_limit_error"),
     (errors.BudgetSpent, 429, "rate_limit_error"),
     (errors.Overloaded, 529, "overloaded_error"),
@@ -108,6 +110,8 @@ def headers_of(error: RequestError) -> Mapping[str, str]:
             headers["x-should-retry"] = "false"
         else:
             headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    elif isinstance(error, errors.InFlight):
+        headers |= {"x-should-retry": "true", "retry-after": str(round(error.retry_after_s))}
     elif isinstance(
         error, errors.Overloaded | errors.EngineUnavailable | errors.StorageUnavailable
     ):

@@ -15,6 +15,8 @@ InhouseError
     │   └── ModelNotFound
     ├── MethodNotAllowed
     ├── Conflict                  something else is under way, or the state forbids it
+    │   └── InFlight              the same request is being answered (`retry_after_s`)
+    ├── KeyReused                 an idempotency key of another request
     ├── RateLimited               the tenant's own limits leave no room (`retry_after_s`)
     │   └── TokensLimited
     ├── BudgetSpent               the tenant has spent what it may
@@ -124,6 +126,22 @@ class Conflict(RequestError):
     """What is asked does not go together with what is being done, or with the present state."""
 
     code = "conflict"
+
+
+class InFlight(Conflict):
+    """The request is being answered already, to whoever sent it first."""
+
+    code = "idempotency_key_in_flight"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, param="Idempotency-Key")
+        self.retry_after_s = retry_after_s
+
+
+class KeyReused(RequestError):
+    """An idempotency key names one request, and this is another."""
+
+    code = "idempotency_key_reused"
 
 
 class RateLimited(RequestError):

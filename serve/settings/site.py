@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from serve.settings.batches import Batches, Files
 from serve.settings.consistency import of_door, of_models, of_routes, of_tool_servers
+from serve.settings.idempotency import Idempotency
 from serve.settings.limits import Limits as TenantLimits
 from serve.settings.model import Placement, ServedModel
 from serve.settings.operation import Admin, Memory, Reload
@@ -195,6 +196,9 @@ class _Common(Frozen):
     state: State = Field(default=State(), description="What is kept for clients.")
     files: Files = Field(default=Files(), description="Bounds on what clients upload.")
     batches: Batches = Field(default=Batches(), description="How batches are run.")
+    idempotency: Idempotency = Field(
+        default=Idempotency(), description="Results of requests with an `Idempotency-Key`."
+    )
     prices: Prices = Field(default=Prices(), description="What tokens cost.")
     log: Log = Field(default=Log(), description="What the server logs.")
     var_dir: Path = Field(

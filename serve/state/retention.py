@@ -24,6 +24,7 @@ from serve.store.tables import (
     COMPLETIONS,
     CONVERSATIONS,
     FILES,
+    IDEMPOTENCY_KEYS,
     RESPONSES,
     UPLOAD_PARTS,
     UPLOADS,
@@ -38,6 +39,7 @@ KEPT: Final[Mapping[str, Table]] = {
     "files": FILES,
     "uploads": UPLOADS,
     "batches": BATCHES,
+    "idempotency_keys": IDEMPOTENCY_KEYS,
 }
 """All that belongs to a tenant and ends with it, by the words that its end is told in."""
 WITH_BYTES: Final = (FILES, BATCHES)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from serve.core.errors import SetupError, StorageUnavailable
 from serve.settings.batches import Files as FileBounds
+from serve.settings.idempotency import Idempotency
 from serve.settings.state import State
 from serve.state.batches import Batches
 from serve.state.completions import Completions
@@ -12,6 +13,7 @@ from serve.state.conversations import Conversations
 from serve.state.files import Files
 from serve.state.folder import Folder
 from serve.state.gateways import Gateways
+from serve.state.idempotency import IdempotencyKeys
 from serve.state.quotas import QuotaBook
 from serve.state.recent import Recent
 from serve.state.responses import Responses
@@ -30,7 +32,11 @@ class Storage:
     """
 
     def __init__(
-        self, settings: State, var_dir: Path, file_bounds: FileBounds | None = None
+        self,
+        settings: State,
+        var_dir: Path,
+        file_bounds: FileBounds | None = None,
+        idempotency: Idempotency | None = None,
     ) -> None:
         self.settings = settings
         self.file_bounds = file_bounds or FileBounds()
@@ -50,6 +56,7 @@ class Storage:
         self.usage = UsageRecords(self.database)
         self.quotas = QuotaBook(self.database)
         self.retention = Retention(self.database, self.folder, recent.clear)
+        self.idempotency = IdempotencyKeys(self.database, owner, idempotency or Idempotency())
         self._sweeping: asyncio.Task[None] | None = None
 
     def ttl_s(self, tenant: str) -> float | None:

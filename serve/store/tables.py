@@ -321,6 +321,17 @@ SECRETS: Final = Table(
 )
 """Random bytes, made once for each database."""
 
+IDEMPOTENCY_KEYS: Final = _kept(
+    "idempotency_keys",
+    Column("owner", OWNER),
+    Column("digest", String(64)),
+    Column("size_bytes", BigInteger),
+    Column("status", Integer),
+    Column("headers", Json),
+    Column("body", LargeBinary),
+)
+"""`owner` is the gateway that runs the request; all that follows it is null until it has."""
+
 QUOTA_CLOCKS: Final = Table(
     "quota_clocks",
     METADATA,

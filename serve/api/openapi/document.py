@@ -8,6 +8,7 @@ from serve import __version__
 from serve.api.envelope import is_anthropic
 from serve.api.fields.fate import Fate, Field, Table
 from serve.api.fields.shapes import BINARY, STRING, Schema, nullable
+from serve.api.idempotency import KEY_MAX_CHARS
 from serve.api.openapi import events, messages, objects, responses
 from serve.api.openapi.notation import gone, page, ref
 from serve.api.openapi.operations import (
@@ -69,6 +70,14 @@ def document(addresses: Iterable[tuple[str, str]] | None = None) -> JSON:
     }
 
 
+_IDEMPOTENCY_KEY: Final[JSON] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same request, sent again with the same key, is answered as the first time.",
+    "schema": {**STRING, "pattern": f"^[!-~]{{1,{KEY_MAX_CHARS}}}$"},
+}
+
+
 def _operation(method: str, path: str, one: Operation) -> JSON:
     names = re.findall(r"\{(\w+)\}", path)
     found: JSON = {
@@ -77,6 +86,8 @@ def _operation(method: str, path: str, one: Operation) -> JSON:
         "responses": _responses(path, one, kept=bool(names)),
     }
     parameters = [_in_path(name) for name in names] + [_in_query(path, name) for name in one.query]
+    if method == "POST":
+        parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
         found["parameters"] = parameters
     if one.table is not None:
