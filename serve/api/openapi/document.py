@@ -36,11 +36,14 @@ _REASONS: Final = {
     404: "No such model or object.",
     409: "Something else is under way, or the state forbids it.",
     413: "The body is larger than the site allows.",
+    422: "The idempotency key is another request's.",
     429: "Too much is asked; `retry-after` says when to ask again.",
     500: "This server failed on the request.",
     503: "Not ready, or stopping; `retry-after` says when to ask again.",
     529: "Too much is asked, or the model is not ready.",
 }
+KEYED: Final = (409, 422)
+"""Refusals of whatever has an idempotency key."""
 _ANTHROPIC: Final = {503: 529}
 
 
@@ -83,7 +86,7 @@ def _operation(method: str, path: str, one: Operation) -> JSON:
     found: JSON = {
         "operationId": _id_of(method, path),
         "summary": one.summary,
-        "responses": _responses(path, one, kept=bool(names)),
+        "responses": _responses(method, path, one),
     }
     parameters = [_in_path(name) for name in names] + [_in_query(path, name) for name in one.query]
     if method == "POST":
@@ -158,13 +161,13 @@ def _field(field: Field, *, required: bool) -> JSON:
     return {**schema, "description": says} if says else dict(schema)
 
 
-def _responses(path: str, one: Operation, *, kept: bool) -> JSON:
+def _responses(method: str, path: str, one: Operation) -> JSON:
     found: JSON = {"200": {"description": "What was asked for.", "content": _answer(one)}}
     if not one.key:
         return found | {str(status): found["200"] for status in one.refusals}
     anthropic = is_anthropic(path)
     error = ref("AnthropicError" if anthropic else "Error")
-    for status in sorted({*REFUSALS, *one.refusals}):
+    for status in sorted({*REFUSALS, *one.refusals, *(KEYED if method == "POST" else ())}):
         shown = _ANTHROPIC.get(status, status) if anthropic else status
         found[str(shown)] = {
             "description": _REASONS[shown],
