@@ -5,16 +5,19 @@ is what is measured.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 import httptools
 import orjson
 
 from benchmarks.load.sse import Counter, Splitter, token_text, usage_of
+
+C = TypeVar("C", bound=asyncio.BaseProtocol)
 
 Address = tuple[str, int] | Path
 """Host and port, or the path of a Unix socket."""
@@ -165,11 +168,16 @@ class Connection(asyncio.Protocol):
 
 async def connect(address: Address, on_end: Callable[[Connection], None]) -> Connection:
     """Open one connection; raises OSError where nobody listens."""
+    return await opened(address, lambda: Connection(on_end))
+
+
+async def opened(address: Address, make: Callable[[], C], tls: ssl.SSLContext | None = None) -> C:
+    """Open a connection of the kind that `make` makes; raises OSError where nobody listens."""
     loop = asyncio.get_running_loop()
     if isinstance(address, Path):
-        _, connection = await loop.create_unix_connection(lambda: Connection(on_end), str(address))
+        _, connection = await loop.create_unix_connection(make, str(address))
     else:
-        _, connection = await loop.create_connection(lambda: Connection(on_end), *address)
+        _, connection = await loop.create_connection(make, *address, ssl=tls)
     return connection
 
 

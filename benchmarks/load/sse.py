@@ -5,7 +5,13 @@ from typing import Any, Final
 import orjson
 
 DONE: Final = b"[DONE]"
+EVENT_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Bound on what is held of an event that does not end."""
 _TOKEN_FIELDS: Final = ("content", "reasoning", "reasoning_content", "tool_calls", "text")
+
+
+class OversizedEvent(ValueError):
+    """A stream has gone wrong: one event is larger than any event can be."""
 
 
 class Splitter:
@@ -18,9 +24,11 @@ class Splitter:
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The payloads that these bytes complete, in order."""
+        """The payloads that these bytes complete, in order. Raises OversizedEvent."""
         lines = (self._rest + chunk).split(b"\n")
         self._rest = lines.pop()
+        if len(self._rest) > EVENT_MAX_BYTES:
+            raise OversizedEvent(f"an event of more than {EVENT_MAX_BYTES} bytes")
         payloads = []
         for line in lines:
             text = line.removesuffix(b"\r")
@@ -51,18 +59,23 @@ class Counter:
 
 
 def token_text(payload: bytes) -> str | None:
-    """The text a payload adds to the answer; None if it carries no token.
+    """The text a payload adds to the answer; None if it carries no token."""
+    return None if payload == DONE else token_of(orjson.loads(payload))
 
-    A token is a non-empty content, reasoning or tool delta (chat) or text (completions).
+
+def token_of(event: Any) -> str | None:
+    """The text that an event adds to the answer; None if it carries no token.
+
+    A token is a non-empty content, reasoning or tool delta (chat), text (completions), or any delta
+    of the Responses API.
     """
-    if payload == DONE:
-        return None
-    event: Any = orjson.loads(payload)
     for choice in event.get("choices") or ():
         delta = choice.get("delta", choice)
         for name in _TOKEN_FIELDS:
             if value := delta.get(name):
                 return value if isinstance(value, str) else ""
+    if (delta := event.get("delta")) and str(event.get("type")).endswith(".delta"):
+        return delta if isinstance(delta, str) else ""
     return None
 
 
