@@ -13,6 +13,7 @@ WORKDIR /opt/inhouse
 COPY Makefile pyproject.toml README.md LICENSE ./
 COPY requirements requirements
 COPY serve serve
+COPY benchmarks benchmarks
 COPY configs configs
 RUN PIP_EXTRA_INDEX_URL="${TORCH_INDEX}" make setup FLAVOUR="${FLAVOUR}"
 

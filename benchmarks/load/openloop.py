@@ -6,6 +6,7 @@ the time that others would have waited is never seen (coordinated omission).
 
 import asyncio
 import gc
+import os
 import resource
 import time
 from collections import Counter
@@ -160,7 +161,7 @@ class OpenLoop:
         except TimeoutError:
             self._lose(flight, "timeout", "no connection in time")
         except OSError as error:
-            self._lose(flight, "unreachable", error.strerror or str(error))
+            self._lose(flight, "unreachable", _words(error))
         else:
             self._opened += 1
             self._open.add(connection)
@@ -212,6 +213,12 @@ class OpenLoop:
         for connection in tuple(self._open):
             connection.exchange = None
             connection.abort()
+
+
+def _words(error: OSError) -> str:
+    """asyncio puts the address where the system's words would be."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
 
 
 def _peak(flights: Sequence[Flight]) -> float:

@@ -5,8 +5,6 @@ wall clock. A time that is infinite means that the request failed; null, that it
 """
 
 import os
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -155,10 +153,9 @@ class Result(Strict):
 def save(file: Path, result: Strict) -> None:
     """Write it whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    with os.fdopen(handle, "wb") as out:
-        out.write(result.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
-    Path(name).replace(file)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.write_bytes(result.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
+    part.replace(file)
 
 
 def load(file: Path) -> Result:
@@ -173,8 +170,3 @@ def load(file: Path) -> Result:
         raise SettingsError(
             f"{file}: {where}: {first['msg']}; give a file that `inhouse bench run` wrote"
         ) from None
-
-
-def labels(result: Result) -> Mapping[str, str]:
-    """What tells one run from another, in a word each."""
-    return {"model": result.model, "url": result.url, "workload": result.workload}

@@ -191,6 +191,15 @@ def _by_the_stub(steps: Sequence[Step]) -> bool:
     return late_s is not None and late_s > STUB_LATE_MAX_S and above[0].cpu_share < 0.9
 
 
+def ceiling_of(file: Path) -> float | None:
+    """The ceiling that a check found on this machine; None where there is none of it."""
+    if not file.is_file():
+        return None
+    found, here = load(file), machine()
+    same = all(found.machine.get(name) == here[name] for name in ("cpu", "cores", "python"))
+    return found.ceiling_chunks_per_s if same else None
+
+
 def load(file: Path) -> SelfCheck:
     """Read what `inhouse bench selfcheck` wrote. Raises SettingsError."""
     try:

@@ -62,6 +62,8 @@ def marks(run: Run, figures: Summary, client: Client) -> tuple[list[str], list[s
     if not figures.outcomes.get("ok"):
         said = Counter(row.detail for row in run.rows if row.detail).most_common(1)
         bad.append("no request was answered" + (f": {said[0][0]}" if said else ""))
+    if client.ceiling_chunks_per_s is None:
+        notes.append("the client's ceiling is not known here (inhouse bench selfcheck)")
     if figures.doubted:
         notes.append(
             f"tokens not believed: {figures.doubted} answers without usage, or with one that "

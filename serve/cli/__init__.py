@@ -2,7 +2,7 @@
 
 import typer
 
-from serve.cli import adapters, batches, keys, models, release, run, site, tenants, usage
+from serve.cli import adapters, batches, bench, keys, models, release, run, site, tenants, usage
 from serve.cli.terminal import fail
 from serve.core.errors import InhouseError, SettingsError, SetupError
 
@@ -24,6 +24,7 @@ for command in (
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.add_typer(usage.app, name="usage")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
