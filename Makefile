@@ -29,7 +29,7 @@ ENGINE := $(STAMPS)/engine-$(FLAVOUR)-$(call sum,requirements/$(FLAVOUR).txt req
 DEV := $(STAMPS)/dev-$(call sum,requirements/dev.txt)
 PROJECT := $(STAMPS)/project-$(call sum,pyproject.toml requirements/gateway.in)
 
-.PHONY: help setup serve dev test test-long clients lint bench models locks clean
+.PHONY: help setup serve dev test test-long clients lint bench load-proof models locks clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -57,6 +57,9 @@ lint: $(ENGINE) $(PROJECT) $(DEV) ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+load-proof: setup $(DEV) ## hold the load generator to known times; a minute, nothing is recorded
+	$(BIN)/python -m benchmarks.proof --quick
 
 bench: setup $(DEV) models bench-peers ## measure beside peers; results in benchmarks/results/
 	@status=0; for one in gateway "gateway --real" engine_profile swap affinity embeddings; do \

@@ -145,6 +145,7 @@ def commands() -> list[str]:
 ONLY_PARSED = {
     "inhouse serve": "tests/e2e runs it on a real engine",
     "inhouse dev": "tests/http runs it",
+    "inhouse bench": "tests/benchmarks/test_page.py runs each against a stub",
 }
 
 
