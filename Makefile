@@ -29,7 +29,7 @@ ENGINE := $(STAMPS)/engine-$(FLAVOUR)-$(call sum,requirements/$(FLAVOUR).txt req
 DEV := $(STAMPS)/dev-$(call sum,requirements/dev.txt)
 PROJECT := $(STAMPS)/project-$(call sum,pyproject.toml requirements/gateway.in)
 
-.PHONY: help setup serve dev test test-long clients lint bench load-proof models locks clean
+.PHONY: help setup serve dev test test-long clients lint bench load load-proof models locks clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -57,6 +57,12 @@ lint: $(ENGINE) $(PROJECT) $(DEV) ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The key that `make serve` shows, where no other is given.
+load: setup $(DEV) ## ask the running server with Locust, without its page; LOAD="--peak-users 16 …"
+	@INHOUSE_KEY="$${INHOUSE_KEY:-$$(cat var/starter.key 2>/dev/null || echo none)}" \
+	  $(BIN)/locust -f benchmarks/load/locustfile.py --headless --only-summary --key-env INHOUSE_KEY \
+	  --host http://127.0.0.1:8000/v1 --model smollm2-135m --result bench/locust.json $(LOAD)
 
 load-proof: setup $(DEV) ## hold the load generator to known times; a minute, nothing is recorded
 	$(BIN)/python -m benchmarks.proof --quick

@@ -5,11 +5,11 @@ import datetime
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from benchmarks.load.metrics import summary
-from benchmarks.load.openloop import OpenLoop, Run
-from benchmarks.load.result import Client, Objective, Result, Row, Summary
+from benchmarks.load.openloop import OpenLoop
+from benchmarks.load.result import Client, Objective, Result, Row
 from benchmarks.load.target import Target
 from benchmarks.load.validity import client_of, marks, verdict
 from benchmarks.load.workload import Message, Planned, Workload, duration_s
@@ -17,6 +17,7 @@ from benchmarks.record import commit, machine, versions
 
 WARM_UP: Final = "Say one word about the weather."
 RTT_SAMPLES: Final = 5
+NO_CEILING: Final = "the client's ceiling is not known here (inhouse bench selfcheck)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +54,46 @@ async def conduct(
     on_loop(loop)
     run = await loop.run(what.requests, encoded, offsets)
     rtt_s += await _round_trips(target)
-    return _result(target, what, conditions, salt, offsets, run, started, rtt_s)
+    account = Account(
+        driver="open-loop", workload=what.heading.name, workload_sha256=what.heading.sha256,
+        salt=salt, url=target.url, model=target.model, started=started,
+        window_s=duration_s(offsets), objective=conditions.objective, rtt_s=rtt_s,
+        gave_up=run.gave_up, stopped=run.stopped,
+        notes=() if conditions.ceiling_chunks_per_s is not None else (NO_CEILING,),
+    )  # fmt: skip
+    return result_of(account, run.rows, client_of(run, conditions.ceiling_chunks_per_s))
 
 
-def _result(
-    target: Target, what: Workload, conditions: Conditions, salt: str,
-    offsets: Sequence[float], run: Run, started: datetime.datetime, rtt_s: tuple[float, ...],
-) -> Result:  # fmt: skip
-    figures: Summary = summary(run.rows, duration_s(offsets), conditions.objective)
-    client: Client = client_of(run, conditions.ceiling_chunks_per_s)
-    bad, notes = marks(run, figures, client)
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a result says of its run beside its rows."""
+
+    driver: Literal["open-loop", "locust"]
+    workload: str
+    workload_sha256: str
+    salt: str
+    url: str
+    model: str
+    started: datetime.datetime
+    window_s: float
+    objective: Objective | None
+    rtt_s: tuple[float, ...] = ()
+    gave_up: bool = False
+    stopped: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def result_of(account: Account, rows: tuple[Row, ...], client: Client) -> Result:
+    """The result of any driver's rows."""
+    figures = summary(rows, account.window_s, account.objective)
+    bad, notes = marks(rows, figures, client, gave_up=account.gave_up, stopped=account.stopped)
+    notes += account.notes
     return Result(
-        driver="open-loop", started_at=started.isoformat(timespec="seconds"),
-        workload=what.heading.name, workload_sha256=what.heading.sha256, salt=salt,
-        url=target.url, model=target.model, models_answered=_models(run.rows), valid=not bad,
+        driver=account.driver, started_at=account.started.isoformat(timespec="seconds"),
+        workload=account.workload, workload_sha256=account.workload_sha256, salt=account.salt,
+        url=account.url, model=account.model, models_answered=_models(rows), valid=not bad,
         marks=(*bad, *notes), verdict=verdict(figures, bad, notes), summary=figures, client=client,
-        rtt_s=rtt_s, machine=machine(), versions=versions(), commit=commit(), rows=run.rows,
+        rtt_s=account.rtt_s, machine=machine(), versions=versions(), commit=commit(), rows=rows,
     )  # fmt: skip
 
 

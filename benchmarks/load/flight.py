@@ -23,11 +23,12 @@ class WatchedConnection(Connection):
         super().__init__(on_end)
         self.flight: Flight | None = None
         self.idle_since_s = 0.0
+        self.kept_alive = True
         self._type = b""
 
-    @property
-    def kept_alive(self) -> bool:
-        return not self.closed and self._parser.should_keep_alive()
+    def note_end(self) -> None:
+        """Whether it may be used again is known only while its answer's end is being read."""
+        self.kept_alive = not self.closed and self._parser.should_keep_alive()
 
     def take_off(self, flight: "Flight", request: bytes) -> None:
         """Send it; its answer goes to the flight."""
@@ -48,6 +49,19 @@ class WatchedConnection(Connection):
         if self.flight is not None and self.exchange is not None:
             self.exchange.status = self._parser.get_status_code()
             self._reader = self.flight.reader_for(self.exchange.status, self._type)
+
+
+def land(connection: WatchedConnection) -> "Flight":
+    """Take a flight whose exchange has ended off its connection, which may take the next."""
+    flight, exchange = connection.flight, connection.exchange
+    assert flight is not None and exchange is not None
+    connection.flight = connection.exchange = None
+    connection.idle_since_s = exchange.end_s
+    connection.note_end()
+    flight.status, flight.end_s = exchange.status, exchange.end_s
+    if exchange.failed and flight.lost is None and connection.closed:
+        flight.lost, flight.detail = "cut", "the connection was closed before the answer's end"
+    return flight
 
 
 @dataclass(slots=True)

@@ -9,13 +9,11 @@ import gc
 import os
 import resource
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.load.answer import StreamedAnswer
-from benchmarks.load.flight import Flight, WatchedConnection, reader_of
+from benchmarks.load.flight import Flight, WatchedConnection, land, reader_of
 from benchmarks.load.http import Connection, opened
 from benchmarks.load.loops import LagMeter
 from benchmarks.load.result import Outcome, Row
@@ -40,8 +38,6 @@ class Run:
     cpu_s: float
     lags_s: tuple[float, ...]
     connections: int
-    chunks_per_s_peak: float
-    """Chunks with tokens in the busiest second."""
     gave_up: bool
     stopped: bool
 
@@ -95,7 +91,7 @@ class OpenLoop:
         return Run(
             rows=tuple(flight.row(self._origin_s) for flight in self._flights),
             took_s=took_s, cpu_s=cpu_s, lags_s=tuple(lag.lags_s), connections=self._opened,
-            chunks_per_s_peak=_peak(self._flights), gave_up=all_sent is False,
+gave_up=all_sent is False,
             stopped=self._stopped,
         )  # fmt: skip
 
@@ -161,7 +157,7 @@ class OpenLoop:
         except TimeoutError:
             self._lose(flight, "timeout", "no connection in time")
         except OSError as error:
-            self._lose(flight, "unreachable", _words(error))
+            self._lose(flight, "unreachable", words(error))
         else:
             self._opened += 1
             self._open.add(connection)
@@ -179,15 +175,10 @@ class OpenLoop:
 
     def _ended(self, connection: Connection) -> None:
         assert isinstance(connection, WatchedConnection)
-        flight, exchange = connection.flight, connection.exchange
-        assert flight is not None and exchange is not None
-        connection.flight = connection.exchange = None
-        flight.status, flight.end_s = exchange.status, exchange.end_s
-        if exchange.failed and flight.lost is None and connection.closed:
-            why = STOPPED if self._stopped else "the connection was closed before the answer's end"
-            flight.lost, flight.detail = "cut", why
+        flight = land(connection)
+        if self._stopped and flight.lost == "cut":
+            flight.detail = STOPPED
         if connection.kept_alive:
-            connection.idle_since_s = exchange.end_s
             self._idle.append(connection)
         else:
             connection.abort()
@@ -215,18 +206,10 @@ class OpenLoop:
             connection.abort()
 
 
-def _words(error: OSError) -> str:
+def words(error: OSError) -> str:
     """asyncio puts the address where the system's words would be."""
     number = error.errno or 0
     return os.strerror(number) if number > 0 else error.strerror or str(error)
-
-
-def _peak(flights: Sequence[Flight]) -> float:
-    seconds: Counter[int] = Counter()
-    for flight in flights:
-        if isinstance(flight.reader, StreamedAnswer):
-            seconds.update(map(int, flight.reader.token_times_s))
-    return float(max(seconds.values(), default=0))
 
 
 def _allow_files(count: int) -> None:

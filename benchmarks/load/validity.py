@@ -4,11 +4,13 @@ The client is the first suspect: one that is late itself reports its lateness as
 """
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
 from typing import Final
 
 from benchmarks.load.openloop import Run
 from benchmarks.load.percentile import percentile
-from benchmarks.load.result import Client, Distribution, Summary
+from benchmarks.load.result import Client, Distribution, Row, Summary
 
 LAG_P99_MAX_S: Final = 0.005
 CEILING_SHARE_MAX: Final = 0.5
@@ -18,14 +20,31 @@ CPU_SHARE_MAX: Final = 0.5
 
 def client_of(run: Run, ceiling_chunks_per_s: float | None) -> Client:
     """How the client did in a run."""
-    lags = run.lags_s or (0.0,)
-    # The p99 of a run that was too short to have one is its worst.
-    lag_p99_s = percentile(lags, 0.99)
     return Client(
-        lag_p99_s=max(lags) if lag_p99_s is None else lag_p99_s, lag_max_s=max(lags),
-        cpu_share=run.cpu_s / max(run.took_s, 1e-9), chunks_per_s_peak=run.chunks_per_s_peak,
+        lag_p99_s=lag_p99_s(run.lags_s), lag_max_s=max(run.lags_s, default=0.0),
+        cpu_share=run.cpu_s / max(run.took_s, 1e-9), chunks_per_s_peak=peak(run.rows),
         ceiling_chunks_per_s=ceiling_chunks_per_s, connections=run.connections,
     )  # fmt: skip
+
+
+def lag_p99_s(lags_s: Collection[float]) -> float:
+    """How late the loop was; of a run that was too short for a p99, its worst."""
+    found = percentile(tuple(lags_s), 0.99)
+    return max(lags_s, default=0.0) if found is None else found
+
+
+def peak(rows: Iterable[Row]) -> float:
+    """Chunks with tokens in the busiest second; those of a row without gaps spread evenly."""
+    seconds: Counter[int] = Counter()
+    for row in rows:
+        if row.first_token_s is None or row.last_token_s is None:
+            continue
+        if row.gaps_s or row.token_chunks == 1:
+            seconds.update(map(int, accumulate(row.gaps_s, initial=row.first_token_s)))
+            continue
+        gap_s = (row.last_token_s - row.first_token_s) / (row.token_chunks - 1)
+        seconds.update(int(row.first_token_s + n * gap_s) for n in range(row.token_chunks))
+    return float(max(seconds.values(), default=0))
 
 
 def client_bound(client: Client) -> list[str]:
@@ -50,20 +69,20 @@ def client_bound(client: Client) -> list[str]:
     return found
 
 
-def marks(run: Run, figures: Summary, client: Client) -> tuple[list[str], list[str]]:
+def marks(
+    rows: Sequence[Row], figures: Summary, client: Client, *, gave_up: bool, stopped: bool
+) -> tuple[list[str], list[str]]:
     """What makes the run invalid, and what else must be known to read it."""
     bad, notes = client_bound(client), []
-    if run.stopped:
+    if stopped:
         bad.append("stopped before its end")
-    if run.gave_up:
+    if gave_up:
         bad.append(f"given up: the first {figures.sent} requests all failed")
-    elif figures.outcomes.get("unsent") and not run.stopped:
+    elif figures.outcomes.get("unsent") and not stopped:
         bad.append(f"client-bound: no connection left for {figures.outcomes['unsent']} requests")
     if not figures.outcomes.get("ok"):
-        said = Counter(row.detail for row in run.rows if row.detail).most_common(1)
+        said = Counter(row.detail for row in rows if row.detail).most_common(1)
         bad.append("no request was answered" + (f": {said[0][0]}" if said else ""))
-    if client.ceiling_chunks_per_s is None:
-        notes.append("the client's ceiling is not known here (inhouse bench selfcheck)")
     if figures.doubted:
         notes.append(
             f"tokens not believed: {figures.doubted} answers without usage, or with one that "

@@ -56,7 +56,7 @@ def url() -> Iterator[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("bench")
     done = inhouse(
-        made, "workload", "w.jsonl", "--rate", "50", "--requests", "80", "--answer-tokens", "4"
+        made, "workload", "w.jsonl", "--rate", "200", "--requests", "80", "--answer-tokens", "4"
     )
     assert done.returncode == 0, done.stderr
     return made
@@ -87,7 +87,7 @@ def test_two_runs_and_how_they_compare(folder: Path, url: str) -> None:
 
 @pytest.mark.parametrize(
     ("manner", "said"),
-    [("quota", "20 quota"), ("html", "Please log in"), ("cut", "no request was answered")],
+    [("quota", "slow down"), ("html", "Please log in"), ("cut", "no request was answered")],
 )
 def test_a_bad_target_has_its_verdict_and_its_rows(
     folder: Path, url: str, manner: str, said: str
@@ -103,11 +103,11 @@ def test_a_bad_target_has_its_verdict_and_its_rows(
 def test_a_sweep_keeps_every_rate_and_run(folder: Path, url: str) -> None:
     done = inhouse(
         folder, "sweep", "w.jsonl", "--url", url, "--model", "stub", "--ttft-ms", "1",
-        "--tpot-ms", "500", "--from", "100", "--to", "200", "--repeats", "2", "--out", "s.json",
+        "--tpot-ms", "500", "--from", "200", "--to", "400", "--repeats", "2", "--out", "s.json",
     )  # fmt: skip
     document = json.loads((folder / "s.json").read_text())
     assert (done.returncode, document["ending"]) == (1, "never held")
-    assert "never held: held none, did not hold 100/s" in done.stdout
+    assert "never held: held none, did not hold 200/s" in done.stdout
     assert [one["met"] for one in document["rates"]] == [0]
     assert len({one["salt"] for one in document["runs"]}) == 2
     assert [len(one["rows"]) for one in document["runs"]] == [80, 80]
