@@ -2,16 +2,20 @@
 
 Against a stub that answers as it is told (`benchmarks/load/stub.py`): TTFT and TPOT within 3 % up
 to half of the client's ceiling, INVALID above it, failures counted, and a stall seen by every
-request that would have met it (coordinated omission). `python -m benchmarks.proof` (about 3
+request that would have met it (coordinated omission). `python -m benchmarks.proof` (about 5
 minutes), or `--quick` (under a minute, nothing is recorded).
 """
 
 import argparse
+import asyncio
 import os
 import random
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Final
 
@@ -19,11 +23,12 @@ import uvloop
 
 from benchmarks.load.compose import Drawn, drawn
 from benchmarks.load.conduct import Conditions, conduct
+from benchmarks.load.cpu import pin
 from benchmarks.load.http import Exchange, TokenReader, post
 from benchmarks.load.loops import ClosedLoop, paced
 from benchmarks.load.metrics import e2e_s
 from benchmarks.load.percentile import percentile
-from benchmarks.load.result import Objective, Row
+from benchmarks.load.result import Objective, Result, Row, load
 from benchmarks.load.selfcheck import PACE, Load, errors, selfcheck
 from benchmarks.load.stub import Pace
 from benchmarks.load.stubs import apart, running
@@ -41,6 +46,9 @@ QUICK_STEP_S: Final = 1.0
 STALLED: Final = Pace(ttft_s=0.02, gap_s=0.002, tokens=4, stall_at_s=3.0, stall_s=2.0)
 STALLED_RATE: Final = 100.0
 STALLED_S: Final = 10.0
+QUICK_STALLED_S: Final = 6.0
+USERS: Final = (25, 100, 200, 400, 800)
+LOCUSTFILE: Final = Path(__file__).parent / "load" / "locustfile.py"
 FAILING: Final = Pace(ttft_s=0.02, gap_s=0.002, tokens=4, fail_every=10)
 GOAL: Final = Objective(name="proof", ttft_s=5.0, tpot_s=5.0)
 
@@ -64,8 +72,7 @@ async def accuracy(found: Found, ceiling: float, seconds: float) -> None:
         async with running(PACE, stub_cores) as stub:
             os.sched_setaffinity(0, client_cores)
             for share in (*SHARES, ABOVE):
-                load = Load.of_rate(ceiling * share, seconds)
-                run = await load.offer(stub, round(share * 100))
+                run = await Load.of_rate(ceiling * share, seconds).offer(stub, round(share * 100))
                 marks = client_bound(client_of(run, ceiling))
                 if share == ABOVE:
                     found.add("invalid_above_half", float(bool(marks)))
@@ -130,6 +137,43 @@ async def _closed(port: int, seconds: float) -> list[Exchange]:
     return await paced(loop, seconds, 0.03, random.Random(1), drain_s=5)
 
 
+async def locust_run(port: int, users: int, folder: Path, ceiling: float = 0.0) -> Result:
+    """One run of Locust's driver, in one process, at about 50 chunks/s a user."""
+    file = folder / f"{users}.json"
+    client_cores, _ = apart()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary",
+        "--host", f"http://127.0.0.1:{port}/v1", "--model", "stub", "--peak-users", str(users),
+        "--duration-s", "6", "--answer-tokens", "100", "--result", str(file),
+        "--ceiling", str(ceiling), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    pin([process.pid], client_cores)
+    await process.wait()
+    return load(file)
+
+
+async def locust(found: Found, steps: Sequence[int]) -> None:
+    """Locust's driver at rising numbers of users: its ceiling; no run that it vouches for is wrong,
+    and one above half of the ceiling is INVALID."""
+    ceiling = 0.0
+    _, stub_cores = apart()
+    with tempfile.TemporaryDirectory() as folder:
+        async with running(PACE, stub_cores) as stub:
+            for users in steps:
+                result = await locust_run(stub.port, users, Path(folder))
+                wrong = max(errors(result.rows, PACE))
+                found.add(f"locust_wrong_{users}_users", wrong)
+                if result.valid:
+                    found.add("locust_vouched_error", wrong)
+                if wrong > ERROR_MAX:
+                    break
+                ceiling = result.client.chunks_per_s_peak
+            users = max(1, round(ABOVE * ceiling * PACE.gap_s))
+            above = await locust_run(stub.port, users, Path(folder), ceiling)
+    found.add("locust_ceiling", ceiling)
+    found.add("locust_invalid_above_half", float(not above.valid))
+
+
 def judge(record: Record, found: Found) -> None:
     """Figures and bounds."""
     figures = {
@@ -146,7 +190,7 @@ def judge(record: Record, found: Found) -> None:
 
 
 def _unit(name: str) -> str:
-    if name == "ceiling":
+    if name.endswith("ceiling"):
         return "chunks/s of one core"
     return "s" if name.endswith("_s") else "share"
 
@@ -159,7 +203,8 @@ async def prove(quick: bool) -> tuple[Found, dict[str, object]]:
     for _ in range(1 if quick else ROUNDS):
         await accuracy(found, check.ceiling_chunks_per_s, QUICK_STEP_S if quick else STEP_S)
         await failures(found)
-        await stall(found, STALLED_S)
+        await stall(found, QUICK_STALLED_S if quick else STALLED_S)
+        await locust(found, USERS[1:2] if quick else USERS)
     return found, {"selfcheck": check.model_dump(mode="json", by_alias=True)}
 
 
@@ -173,13 +218,15 @@ def main() -> int:
         settings={
             "ttft_s": PACE.ttft_s, "gap_s": PACE.gap_s, "shares_of_ceiling": SHARES,
             "rounds": 1 if options.quick else ROUNDS, "stall_s": STALLED.stall_s,
-            "stalled_rate_per_s": STALLED_RATE, "driver": "open-loop",
+            "stalled_rate_per_s": STALLED_RATE, "locust_users": USERS,
         },
     )  # fmt: skip
     record.remarks = [
         "errors are shares of the stub's own times, its lateness included; TPOT's is the worse of "
         "the median's and the 95th percentile's",
         "stall_mean_closed_s is what a closed loop reports of the same stall: three users who wait",
+        "locust_ceiling is what Locust's driver told within 3 %, in one process, at the most users "
+        "that were tried; locust_vouched_error is the worst of the runs that it called valid",
         "client and stub each have a core where there are two",
     ]
     found, raw = uvloop.run(prove(options.quick))

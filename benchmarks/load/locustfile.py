@@ -38,6 +38,8 @@ TURNS: Final = 4
 """Questions of one session; each carries the answers before it, made up."""
 DRAIN_S: Final = 30.0
 SPREAD_S: Final = 1.0
+AFTER_FAILURE_S: Final = 1.0
+"""A user who was refused does not ask again at once: refusals would be all there is."""
 NOTE: Final = "closed loop: users wait for their answers, so a slow server is asked less"
 SHAPES: Final[tuple[Kind, ...]] = ("constant", "ramp", "spike", "step", "trace")
 KINDS: Final = ("chat", "responses", "embeddings", "session")
@@ -93,6 +95,8 @@ def _options(parser: LocustArgumentParser) -> None:
     add("--step-users", type=int, default=1, help="Of `step`: how many more then.")
     add("--trace", default="", help="Of `trace`: Azure's (.csv) or Mooncake's (.jsonl).")
     add("--slo", default="llama3.1-8b:server", choices=tuple(PRESETS))
+    add("--ceiling", type=float, default=0.0,
+        help="Chunks a second that this client can time rightly; 0: not known.")  # fmt: skip
     add("--result", default="", help="The file that the result is written to.")
 
 
@@ -160,6 +164,8 @@ class ApiUser(User):
 
     def _tell(self, row: Row) -> None:
         test.gathered.add(row)
+        if row.outcome != "ok":
+            self.due_s = max(self.due_s, time.perf_counter() + AFTER_FAILURE_S)
         failed = None if row.outcome == "ok" else RequestFailed(f"{row.outcome}: {row.detail}")
         took_s = e2e_s(row) if failed is None else (row.end_s or row.intended_s) - row.intended_s
         self.environment.events.request.fire(
@@ -334,7 +340,7 @@ def _write(environment: Environment, **_: Any) -> None:
             url=environment.host or "", model=options.model, started=test.started,
             window_s=test.seconds, objective=preset(options.slo), notes=(NOTE,),
         ),
-        rows, test.gathered.client(test.cpu_share, None),
+        rows, test.gathered.client(test.cpu_share, options.ceiling or None),
     )  # fmt: skip
     print(result.verdict)
     if options.result:

@@ -107,7 +107,10 @@ def summary(rows: Sequence[Row], window_s: float, objective: Objective | None) -
 
 def meets(row: Row, objective: Objective) -> bool:
     """Whether it kept every objective. One that does not say its tokens cannot show that it did;
-    one with a single token has no time between tokens to keep."""
+    one with a single token has no time between tokens to keep. An answer that is no stream must be
+    there, whole, when a first token would have to be."""
+    if row.outcome == "ok" and not row.token_chunks and row.end_s is not None:
+        return row.sent_s is not None and row.end_s - row.sent_s <= objective.ttft_s
     first, between = ttft_s(row), tpot_s(row)
     if first is None or first > objective.ttft_s:
         return False

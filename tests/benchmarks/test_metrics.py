@@ -18,6 +18,9 @@ def row(number: int = 0, **changed: object) -> Row:
     return Row.model_validate(values | changed)
 
 
+VECTORS = {
+    "token_chunks": 0, "completion_tokens": None, "first_token_s": None, "last_token_s": None,
+}  # fmt: skip
 FAILED = row(outcome="quota", status=429, first_token_s=None, last_token_s=None)
 
 
@@ -78,6 +81,8 @@ def test_goodput_is_over_the_window_and_attainment_over_all_sent() -> None:
         ({"completion_tokens": 1}, True),
         ({"completion_tokens": None}, False),
         ({"last_token_s": 2.2, "doubt": "a lie"}, False),
+        (VECTORS | {"end_s": 1.9}, True),
+        (VECTORS | {"end_s": 2.1}, False),
     ],
 )
 def test_every_objective_must_be_met_and_shown_to_be(changed: dict[str, object], met: bool) -> None:
