@@ -10,11 +10,11 @@ import orjson
 import typer
 import uvloop
 
-from benchmarks.load import arrivals, compose, selfcheck, session, workload
+from benchmarks.load import arrivals, compose, seal, selfcheck, session, workload
 from benchmarks.load.compare import compare
 from benchmarks.load.conduct import Conditions
 from benchmarks.load.metrics import PRESETS, preset
-from benchmarks.load.result import Objective, load, save
+from benchmarks.load.result import Objective, Result, load, save
 from benchmarks.load.sweep import Rate, Search
 from benchmarks.load.target import CapField, Target, target
 from serve.cli.terminal import JsonOption, err, out
@@ -137,8 +137,10 @@ def check(
         sys.exit(1)
 
 
+@app.command("capture", help="As `run`, and sign the result, to be compared with elsewhere.")
 @app.command("run")
 def run(
+    context: typer.Context,
     workload_file: WorkloadArgument,
     url: UrlOption,
     model: ModelOption,
@@ -153,15 +155,23 @@ def run(
     timeout_s: TimeoutOption = 600.0,
     salt: SaltOption = None,
     selfcheck_file: SelfcheckOption = SELFCHECK,
+    sign: Annotated[
+        Path | None, typer.Option("--sign", help="Sign the result with this key: a capture.")
+    ] = None,
     file: OutOption = None,
 ) -> None:
     """Send a workload, each request when it is due; exit code 1 where the run is not valid."""
+    if context.info_name == "capture" and sign is None:
+        raise SettingsError("a capture is signed: --sign KEY, made by `inhouse bench key KEY`")
+    key = None if sign is None else seal.private_key(sign)
     there, what = _target(url, model, key_env, cap_field), workload.load(workload_file)
     conditions = _conditions(
         (slo, ttft_ms, tpot_ms), timeout_s, salt, rate, selfcheck.ceiling_of(selfcheck_file)
     )
     where = file or _dated("run")
     result = uvloop.run(session.run_to(where, there, what, conditions))
+    if key is not None:
+        save(where, seal.sealed(result, key))
     out.print(f"{result.verdict}\n{where}", markup=False, soft_wrap=True)
     if not result.valid:
         sys.exit(1)
@@ -207,6 +217,13 @@ def search(
         sys.exit(1)
 
 
+@app.command("key")
+def make_key(file: Annotated[Path, typer.Argument(help="The private key's file.")]) -> None:
+    """Make a key to sign captures with; the .pub beside it is for those who read them."""
+    public = seal.make_key(file)
+    out.print(f"{file}\n{public} {seal.key_id(seal.public_key(public))}", soft_wrap=True)
+
+
 @app.command("compare")
 def hold(
     first: Annotated[Path, typer.Argument(help="The run before, or of the one server.")],
@@ -214,17 +231,41 @@ def hold(
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, help="How much slower is let pass, as a share.")
     ] = 0.05,
+    pinned: Annotated[
+        Path | None, typer.Option("--pinned", help="The public key that captures must be of.")
+    ] = None,
+    age_max_days: Annotated[
+        float, typer.Option("--age-max-days", min=0, help="Older captures are refused.")
+    ] = 90.0,
     as_json: JsonOption = False,
 ) -> None:
     """Hold two runs of one workload against each other: pass (exit code 0), fail (1) or
     inconclusive (4)."""
-    found = compare(load(first), load(second), tolerance)
+    found = compare(
+        _result(first, pinned, age_max_days), _result(second, pinned, age_max_days), tolerance
+    )
     if as_json:
         sys.stdout.write(found.model_dump_json(indent=2) + "\n")
     else:
         for line in (*(one.words for one in found.findings), *found.remarks, found.judgement):
             out.print(line, markup=False, soft_wrap=True)
     sys.exit({"pass": 0, "fail": 1, "inconclusive": INCONCLUSIVE}[found.judgement])
+
+
+def _result(file: Path, pinned: Path | None, age_max_days: float) -> Result:
+    """A run's result; of a capture only where its signature and its age are right."""
+    if not seal.is_capture(file):
+        return load(file)
+    if pinned is None:
+        raise SettingsError(f"{file} is a capture: name the key that it must be of with --pinned")
+    result = seal.opened(file, seal.public_key(pinned))
+    age = seal.age_days(result, datetime.datetime.now(datetime.UTC))
+    err.print(f"{file}: signed by {pinned}, {age:.1f} days old", markup=False, soft_wrap=True)
+    if age > age_max_days:
+        raise SettingsError(
+            f"{file}: {age:.0f} days old, and --age-max-days is {age_max_days:g}: capture it anew"
+        )
+    return result
 
 
 def _target(url: str, model: str, key_env: str | None, cap_field: CapField) -> Target:

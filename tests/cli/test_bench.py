@@ -100,6 +100,21 @@ def test_a_bad_target_has_its_verdict_and_its_rows(
     assert document["summary"]["ttft"]["p50"] == "Infinity"
 
 
+def test_a_capture_is_a_signed_run(folder: Path, url: str) -> None:
+    words = ("capture", "w.jsonl", "--url", url, "--model", "stub", "--out", "signed.json")
+    done = inhouse(folder, *words)
+    assert (done.returncode, "inhouse bench key" in done.stderr) == (2, True)
+    assert not (folder / "signed.json").exists()
+    assert inhouse(folder, "key", "made.key").returncode == 0
+    done = inhouse(folder, *words, "--sign", "made.key")
+    assert done.returncode in (0, 1), done.stderr
+    done = inhouse(
+        folder, "compare", "signed.json", "signed.json", "--pinned", "made.key.pub", "--json"
+    )
+    assert json.loads(done.stdout)["findings"][0]["ratio"] == 1.0
+    assert "signed by made.key.pub" in done.stderr
+
+
 def test_a_sweep_keeps_every_rate_and_run(folder: Path, url: str) -> None:
     done = inhouse(
         folder, "sweep", "w.jsonl", "--url", url, "--model", "stub", "--ttft-ms", "1",
