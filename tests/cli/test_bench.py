@@ -121,8 +121,10 @@ def test_a_sweep_keeps_every_rate_and_run(folder: Path, url: str) -> None:
         "--tpot-ms", "500", "--from", "200", "--to", "400", "--repeats", "2", "--out", "s.json",
     )  # fmt: skip
     document = json.loads((folder / "s.json").read_text())
-    assert (done.returncode, document["ending"]) == (1, "never held")
-    assert "never held: held none, did not hold 200/s" in done.stdout
+    assert done.returncode == 1
+    # The second where this machine does other things meanwhile.
+    assert document["ending"] in ("never held", "client-bound")
+    assert "held none, did not hold 200/s" in done.stdout
     assert [one["met"] for one in document["rates"]] == [0]
     assert len({one["salt"] for one in document["runs"]}) == 2
     assert [len(one["rows"]) for one in document["runs"]] == [80, 80]
