@@ -1,8 +1,10 @@
 """The `inhouse` command: commands only; what they do lies behind them."""
 
+import sys
+
 import typer
 
-from serve.cli import adapters, batches, bench, keys, models, release, run, site, tenants, usage
+from serve.cli import adapters, batches, keys, models, release, run, site, tenants, usage
 from serve.cli.terminal import fail
 from serve.core.errors import InhouseError, SettingsError, SetupError
 
@@ -24,7 +26,14 @@ for command in (
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.add_typer(usage.app, name="usage")
-app.add_typer(bench.app, name="bench")
+
+
+def _add_bench() -> None:
+    """The load generator, which a server would only start later for."""
+    if all(group.name != "bench" for group in app.registered_groups):
+        from serve.cli import bench  # noqa: PLC0415 - see above
+
+        app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
@@ -33,6 +42,8 @@ def main() -> None:
     Exit codes: 1 what was asked is refused, or no server is there, 2 the site file or the command
     line is wrong, 3 the machine lacks something.
     """
+    if sys.argv[1:2] not in (["serve"], ["dev"]):
+        _add_bench()
     try:
         app()
     except SettingsError as error:
