@@ -9,7 +9,6 @@ An entry is its length, its checksum and JSON; one that was cut short ends its f
 """
 
 import contextlib
-import fcntl
 import os
 import struct
 import threading
@@ -21,7 +20,7 @@ from typing import IO, Any, Final
 
 import orjson
 
-from serve.core.errors import SetupError
+from serve.store.prefilled import locked, prefilled
 
 MAGIC: Final = b"inhouse ledger 1"
 FILE_BYTES: Final = 8 * 2**20
@@ -30,7 +29,6 @@ CLAIM_BYTES: Final = 1024
 _HEAD: Final = struct.Struct("<II")
 _SUFFIX: Final = ".journal"
 _FRESH: Final = ".fresh"
-_BLOCK: Final = 2**20
 
 
 @dataclass(eq=False, slots=True)
@@ -69,15 +67,7 @@ class Journal:
         Files that it had not used yet are removed. Raises OSError, and SetupError where another
         process has the folder.
         """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = (self.folder / "lock").open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise SetupError(
-                f"{self.folder}: another server uses it; each needs a `var_dir` of its own"
-            ) from None
+        self._lock = locked(self.folder)
         for fresh in self.folder.glob(f"*{_FRESH}"):
             fresh.unlink()
         paths = sorted(self.folder.glob(f"*{_SUFFIX}"))
@@ -103,16 +93,7 @@ class Journal:
         """A new file, all of its bytes on the disk. Raises OSError."""
         self._number += 1
         path = self.folder / f"{self._number:012d}{_FRESH}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            _fill(fd, self.file_bytes)
-            os.pwrite(fd, MAGIC, 0)
-            os.fsync(fd)
-        except BaseException:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
+        fd = prefilled(path, self.file_bytes, MAGIC)
         return Leaf(path, self._number, fd)
 
     def take(self, leaf: Leaf) -> None:
@@ -185,10 +166,3 @@ def entries(data: bytes) -> Iterator[list[Any]]:
             return
         yield orjson.loads(body)
         at += _HEAD.size + size
-
-
-def _fill(fd: int, size: int) -> None:
-    block = bytes(min(_BLOCK, size))
-    left = size
-    while left:
-        left -= os.write(fd, block[:left])

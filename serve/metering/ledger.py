@@ -21,7 +21,7 @@ from serve.metering.books import Books
 from serve.metering.journal import CLAIM_BYTES, FILE_BYTES, Journal, Leaf
 from serve.metering.recovery import Price, left_in, noted, reserved, settled
 from serve.metering.spending import SpendingByDay
-from serve.metering.syncing import Syncer
+from serve.store.syncing import Syncer
 
 log = logging.getLogger("inhouse.ledger")
 
@@ -92,7 +92,7 @@ class DiskLedger:
             self._journal.close()
             raise SetupError(f"{folder}: the ledger cannot be written: {error.strerror}") from error
         await self._learn()
-        self._syncer = Syncer(self._journal.sync, self._unsynced)
+        self._syncer = Syncer("ledger", self._journal.sync, self._unsynced)
         self._tasks = {
             asyncio.create_task(self._keep_adding()),
             asyncio.create_task(self._keep_learning()),

@@ -8,6 +8,7 @@ from serve.settings.site import Site
 
 NEEDS_RESTART: Final = (
     "listen", "var_dir", "admin", "engine_defaults.kind", "state.database", "state.password_file",
+    "audit",
 )  # fmt: skip
 """Settings that the whole process was built on: a site that changes them is refused."""
 AT_NEXT_START: Final = ("memory", "engine_defaults.standby", "log.format")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from serve.core.errors import SettingsError
+from serve.settings.audit import Audit
 from serve.settings.consistency import Conflict, of_door, of_models, of_routes, of_tool_servers
 from serve.settings.model import ModelConfig, ServedModel
 from serve.settings.prices import of_prices
@@ -75,6 +76,7 @@ class _Loading:
             var_dir=var_dir,
             admin=written.admin.model_copy(update={"socket": socket}),
             state=_state(written.state, root, self.env),
+            audit=_audit(written.audit, root, self.env),
             tool_servers=tuple(
                 _with_paths(one, root, self.env, "folder", "ca_file")
                 for one in written.tool_servers
@@ -183,6 +185,15 @@ def _placed(path: Path, start: Path, env: Mapping[str, str]) -> Path:
     if path.parts[:1] == ("~",) and "HOME" in env:
         path = Path(env["HOME"], *path.parts[1:])
     return start / path
+
+
+def _audit(audit: Audit, root: Path, env: Mapping[str, str]) -> Audit:
+    """With absolute paths."""
+    placed = {
+        name: None if path is None else _placed(path, root, env)
+        for name, path in (("export_dir", audit.export_dir), ("key_file", audit.key_file))
+    }
+    return audit.model_copy(update=placed)
 
 
 def _state(state: State, root: Path, env: Mapping[str, str]) -> State:

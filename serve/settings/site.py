@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from serve.settings.audit import Audit
 from serve.settings.batches import Batches, Files
 from serve.settings.consistency import of_door, of_models, of_routes, of_tool_servers
 from serve.settings.idempotency import Idempotency
@@ -199,6 +200,7 @@ class _Common(Frozen):
     idempotency: Idempotency = Field(
         default=Idempotency(), description="Results of requests with an `Idempotency-Key`."
     )
+    audit: Audit = Field(default=Audit(), description="The log of what was done and answered.")
     prices: Prices = Field(default=Prices(), description="What tokens cost.")
     log: Log = Field(default=Log(), description="What the server logs.")
     var_dir: Path = Field(

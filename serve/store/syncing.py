@@ -1,4 +1,4 @@
-"""Puts a journal on the disk in groups, in a thread that nobody waits for unless he must."""
+"""Puts what was written on the disk in groups, in a thread that nobody waits for unless he must."""
 
 import asyncio
 import threading
@@ -17,7 +17,9 @@ class Syncer:
     disk. `failed` is told on the loop of its OSErrors.
     """
 
-    def __init__(self, sync: Callable[[], None], failed: Callable[[OSError], None]) -> None:
+    def __init__(
+        self, name: str, sync: Callable[[], None], failed: Callable[[OSError], None]
+    ) -> None:
         self._sync = sync
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -26,7 +28,7 @@ class Syncer:
         self._timer: asyncio.TimerHandle | None = None
         self._wanted = threading.Event()
         self._ending = False
-        self._thread = threading.Thread(target=self._run, name="ledger-sync", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{name}-sync", daemon=True)
         self._thread.start()
 
     def wrote(self, *, soon: bool) -> int:

@@ -1,0 +1,1 @@
+"""The audit log: chained records in files, signed checkpoints of them, and who checks both."""
