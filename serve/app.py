@@ -42,13 +42,18 @@ from serve.api.messages import CountTokensEndpoint, MessagesEndpoint
 from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesEndpoint
 from serve.api.scores import RerankEndpoint, ScoreEndpoint
 from serve.api.tokens import DetokenizeEndpoint, TokenizeEndpoint
+from serve.audit.receipt import Receipts
+from serve.audit.swaps import Swaps
+from serve.audit.trail import AuditTrail
 from serve.batch.course import Workplace
 from serve.batch.lanes import Lanes
 from serve.batch.office import Office
 from serve.batch.ports import ENDPOINTS
 from serve.batch.traffic import PipelineTraffic
 from serve.catalogue import Catalogue
+from serve.core.audit import NO_TRAIL, Trail
 from serve.core.clock import Clock, SystemClock
+from serve.core.errors import SettingsError
 from serve.core.roster import DEFAULT_TENANT, Key, Roster
 from serve.engines.backend import Backend
 from serve.engines.ensemble import joined, remotes_of
@@ -66,7 +71,7 @@ from serve.release.ports import Settle
 from serve.release.workshop import LocalWorkshop
 from serve.respond.background import Background
 from serve.respond.run import Turns
-from serve.server import Server, without_keys
+from serve.server import Log, Server, without_keys
 from serve.settings.keys import digest_of
 from serve.settings.model import ServedModel
 from serve.settings.prices import Pricing
@@ -107,14 +112,18 @@ def compose(
     clock = clock or SystemClock()
     metrics = Metrics(__version__)
     storage = Storage(site.state, site.var_dir, site.files, site.idempotency)
+    audit = trail_of(site, clock)
+    trail = audit or NO_TRAIL
+    receipts = Receipts(trail) if site.audit.enabled and site.audit.requests else None
     ledger = DiskLedger(site.var_dir / "ledger", storage.usage, Pricing(site.prices), clock)
     metrics.ledger_now = ledger.state
-    meter = Meter(metrics, clock, ledger)
+    metrics.audit_now = audit.state if audit is not None else None
+    meter = Meter(metrics, clock, ledger, receipts)
     kind = site.engine_defaults.kind
     catalogue = Catalogue(site.var_dir, engine_version(kind), fake=kind == "fake")
     served = catalogue.served(_pairs(site, portfolio))
     catalogue.tidy(served)
-    portfolio.observer = metrics
+    portfolio.observer = Swaps(trail, metrics)
     metrics.waiting_now = portfolio.waiting
     steady = SteadyClock(clock)
     bounds = TenantLimits(site.limits.each_tenant)
@@ -131,9 +140,9 @@ def compose(
     directory.subscribe(partial(_learn, pipeline))
     metrics.lines_now = gate.waiting
     for one in served:
-        _watch(one.backend, one.model.id, metrics, pipeline)
+        _watch(one.backend, one.model, metrics, pipeline, trail)
     endpoints = _endpoints(site, pipeline, authenticator, storage, directory.erasures_of)
-    workbench = Workbench(site.tool_servers, os.environ, site.var_dir / "tools", metrics)
+    workbench = Workbench(site.tool_servers, os.environ, site.var_dir / "tools", metrics, trail)
     turns = Turns(
         pipeline, storage.responses, storage.conversations, storage.turnbook, storage.ttl_s,
         workbench, directory.erasures_of,
@@ -154,7 +163,7 @@ def compose(
     )
     sockets = {"/v1/responses": responses.Sockets(turns, background, authenticator, site.limits)}
     stops = {"responses": background.drop, "batches": office.drop}
-    tenancy = Tenancy(directory, Eraser(directory, storage.retention, stops))
+    tenancy = Tenancy(directory, Eraser(directory, storage.retention, stops), trail)
     asgi = inside.app = _asgi(
         endpoints,
         pipeline,
@@ -172,13 +181,29 @@ def compose(
             origin, pipeline, authenticator, bounded, portfolio, metrics, storage, office,
             uploading, workbench, ledger,
         )  # fmt: skip
-        release = _release(origin, pipeline, portfolio, catalogue, metrics, settle)
+        release = _release(origin, pipeline, portfolio, catalogue, metrics, settle, trail)
     adapters = Adapters(pipeline, catalogue.looked_again)
-    desk = Desk(pipeline, PortfolioKeeper(portfolio), adapters, release, clock, office, tenancy)
+    desk = Desk(
+        pipeline, PortfolioKeeper(portfolio), adapters, release, clock, office, tenancy, trail
+    )
     return Server(
         site, asgi, portfolio, pipeline, metrics, adapters, desk, storage, office, background,
-        workbench, ledger, steady, directory, release,
+        workbench, ledger, steady, directory, Log(audit, receipts), release,
     )  # fmt: skip
+
+
+def trail_of(site: Site, clock: Clock) -> AuditTrail | None:
+    """The site's audit log, not open yet; None where it has none."""
+    return AuditTrail(site.var_dir / "audit", site.audit, clock) if site.audit.enabled else None
+
+
+async def record_refusal(site: Site, error: SettingsError) -> None:
+    """Write down that a site was not served, and why. Raises SetupError."""
+    trail = trail_of(site, SystemClock())
+    if trail is not None:
+        await trail.open()
+        trail.record("server.refused", {"site": site.site, "error": error.message})
+        await trail.close()
 
 
 def starter_of(text: str | None) -> Key | None:
@@ -239,10 +264,11 @@ def _release(
     catalogue: Catalogue,
     metrics: Metrics,
     settle: Settle,
+    trail: Trail,
 ) -> Release:
     def join(model: ServedModel, residents: Sequence[Resident]) -> Backend:
         backend = joined(model, residents, origin.loaded.site.limits.waiting_requests)
-        _watch(backend, model.id, metrics, pipeline)
+        _watch(backend, model, metrics, pipeline, trail)
         return backend
 
     workshop = LocalWorkshop(origin.foundry, portfolio, catalogue, join)
@@ -254,6 +280,7 @@ def _release(
         Archive(origin.loaded.site.var_dir),
         load=origin.load,
         settle=settle,
+        trail=trail,
     )
 
 
@@ -306,13 +333,17 @@ def _settling(
     return settle
 
 
-def _watch(backend: Backend, model_id: str, metrics: Metrics, pipeline: Pipeline) -> None:
+def _watch(
+    backend: Backend, model: ServedModel, metrics: Metrics, pipeline: Pipeline, trail: Trail
+) -> None:
+    model_id = model.id
     metrics.engine_restarts.labels(model_id)
     metrics.engine_hangs.labels(model_id)
     restarts = hangs = 0
+    state = backend.status.state
 
     def on_change() -> None:
-        nonlocal restarts, hangs
+        nonlocal restarts, hangs, state
         status = backend.status
         # Two engines of a model live side by side for a while; its state is that of the one asked.
         if any(one.backend is backend for one in pipeline.served):
@@ -323,6 +354,13 @@ def _watch(backend: Backend, model_id: str, metrics: Metrics, pipeline: Pipeline
         if status.hangs > hangs:
             metrics.engine_hangs.labels(model_id).inc(status.hangs - hangs)
             hangs = status.hangs
+        if status.state is not state:
+            state = status.state
+            trail.record("model.state", {
+                "model": model_id, "state": str(state), "pid": status.pid,
+                "generation": status.generation, "restarts": status.restarts,
+                "weights": model.config.source.digest, "error": status.last_error,
+            })  # fmt: skip
 
     backend.subscribe(on_change)
     on_change()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from serve.admission.context import ContextGuard
+from serve.core.provenance import Provenance
 from serve.engines.adapters import Adapted, engine_name
 from serve.engines.backend import Backend
-from serve.engines.fingerprint import fingerprint
+from serve.engines.fingerprint import config_digest, fingerprint
 from serve.engines.shelf import Found, Shelf
 from serve.served import Headers, Served
 from serve.settings.model import ServedModel
@@ -97,6 +98,7 @@ class Catalogue:
             engine_model=model.id,
             about=_about(model, names, digest),
             headers=deprecation(model),
+            provenance=Provenance(digest, None, config_digest(config), self._version(model)),
         )
 
     def _digest(self, model: ServedModel) -> str | None:
@@ -121,6 +123,7 @@ class Catalogue:
             engine_model=name,
             about=_about(base.model, names, found.digest) | {"base": base.id, "rank": found.rank},
             headers=base.headers,
+            provenance=replace(base.provenance, adapter=found.digest, engine=self._engine),
         )
 
     def _version(self, model: ServedModel) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from serve.admission.context import ContextGuard
 from serve.admission.routes import Choice
 from serve.core.errors import InvalidRequest
+from serve.core.provenance import UNKNOWN, Provenance
 from serve.engines.backend import Backend
 from serve.settings.model import ServedModel
 
@@ -21,7 +22,8 @@ class Served:
     `names` are all that it answers to, `id` the pinned one; `engine_model` is what its engine
     calls it. `about` is for `/v1/models`, `headers` go with every answer. An adapter's `model` is
     its base, which keeps it in `adapters`; `refused_adapters` are folders of the base's
-    `adapter_dir` that are not served, each with the reason.
+    `adapter_dir` that are not served, each with the reason. `provenance` is what the fingerprint
+    binds.
     """
 
     model: ServedModel
@@ -35,6 +37,7 @@ class Served:
     headers: Headers = ()
     adapters: tuple["Served", ...] = field(default=(), repr=False)
     refused_adapters: Mapping[Path, str] = field(default_factory=dict, repr=False)
+    provenance: Provenance = UNKNOWN
 
     @property
     def id(self) -> str:

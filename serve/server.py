@@ -1,14 +1,20 @@
 """A composed site: what is started, drained and stopped with it, in which order."""
 
 import logging
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
+from serve import __version__
 from serve.admission.steady import JUMPED_S, SteadyClock, boot_id
 from serve.api.admin.routes import Desk
+from serve.audit.receipt import Receipts, crashed
+from serve.audit.trail import AuditTrail
 from serve.batch.office import Office
 from serve.core.errors import SettingsError, SetupError, StorageUnavailable
+from serve.core.ledger import Opened
 from serve.engines.ensemble import remotes_of
 from serve.engines.portfolio import Portfolio
 from serve.metering.ledger import DiskLedger
@@ -23,6 +29,40 @@ from serve.state.storage import Storage
 from serve.toolservers.workbench import Workbench
 
 log = logging.getLogger("inhouse")
+
+
+@dataclass(frozen=True)
+class Log:
+    """The audit log of a site, with the receipts in it, where it has them."""
+
+    trail: AuditTrail | None = None
+    receipts: Receipts | None = None
+
+    async def open(self, site: Site) -> None:
+        """Raises SetupError."""
+        if self.trail is not None:
+            await self.trail.open()
+            said = {"site": site.site, "version": __version__, "pid": os.getpid()}
+            self.trail.record("server.started", said)
+
+    def crashed(self, opened: Iterable[Opened]) -> None:
+        """Write down what an earlier process had open when it ended."""
+        if self.trail is None or self.receipts is None:
+            return
+        for one in opened:
+            if one.request_id not in self.trail.receipts:
+                self.trail.record("request", crashed(one))
+
+    async def finish(self) -> None:
+        """Every request has ended: write the receipts that are being made."""
+        if self.receipts is not None:
+            await self.receipts.close()
+
+    async def close(self) -> None:
+        """Nothing more happens."""
+        if self.trail is not None:
+            self.trail.record("server.stopped", {"pid": os.getpid()})
+            await self.trail.close()
 
 
 @dataclass(frozen=True)
@@ -43,6 +83,7 @@ class Server:
     ledger: DiskLedger
     steady: SteadyClock
     directory: Directory
+    audit: Log
     release: Release | None = None
 
     async def start(self) -> None:
@@ -53,6 +94,7 @@ class Server:
         gate = self.pipeline.gate
         gate.opening = True
         self.storage.claim()
+        await self.audit.open(self.site)
         for one in self.pipeline.served:
             for remote in remotes_of(one.backend):
                 remote.start()
@@ -61,6 +103,7 @@ class Server:
         await self.storage.open()
         await self._know()
         await self.ledger.open()
+        self.audit.crashed(self.ledger.left_open)
         await self._count_on()
         await self.office.open()
         await self.background.resume()
@@ -111,10 +154,12 @@ class Server:
                 await remote.stop()
         await self.portfolio.stop()
         await self.workbench.close()
+        await self.audit.finish()
         await self.ledger.close()
         await self.storage.quotas.end(self.pipeline.entrance.quotas)
         await self.directory.close()
         await self.storage.close()
+        await self.audit.close()
 
 
 def without_keys(site_file: str) -> SettingsError:

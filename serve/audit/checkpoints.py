@@ -72,7 +72,8 @@ class Checkpoints:
         self._wanted.set()
 
     async def keep_signing(self) -> None:
-        """Sign now and then, and at the end of each segment; remove what is old."""
+        """Sign at once, now and then, and at the end of each segment; remove what is old."""
+        self._wanted.set()
         while True:
             try:
                 async with asyncio.timeout(self._settings.checkpoint_every_s):

@@ -127,6 +127,10 @@ class AuditTrail:
             raise StorageUnavailable(_NO_ROOM, retry_after_s=RETRY_S)
         self._claims += 1
 
+    def unclaim(self) -> None:
+        """See `serve.core.audit.Trail`."""
+        self._claims -= 1
+
     def record(self, kind: str, fields: Mapping[str, Any], *, claimed: bool = False) -> None:
         """See `serve.core.audit.Trail`."""
         if claimed:
@@ -230,7 +234,7 @@ class AuditTrail:
             self.checkpoints.due(self.seq, self._head)
         self._began_s = self._clock.monotonic_s()
         said = {
-            "log": self.signer.public.name, "key": str(self.signer.public), "server": __version__
+            "log": self.signer.public.name, "public_key": str(self.signer.public), "server": __version__
         }  # fmt: skip
         return self._append(self._clock.wall_s(), _said("log.segment", said), "log.segment")
 

@@ -73,7 +73,7 @@ def _own_keys(folder: Path, segments: Sequence[Stored]) -> list[PublicKey]:
     for segment in segments:
         for line in Lines(segment.path):
             with contextlib.suppress(Broken):  # told of when it is read in its place
-                texts.add(str(record_of(line, None).fields.get("key", "")))
+                texts.add(str(record_of(line, None).fields.get("public_key", "")))
             break
     key_file = folder / "key.pub"
     if key_file.exists():

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from serve.cli import adapters, batches, keys, models, release, run, site, tenants, usage
+from serve.cli import adapters, audit, batches, keys, models, release, run, site, tenants, usage
 from serve.cli.terminal import fail
 from serve.core.errors import InhouseError, SettingsError, SetupError
 
@@ -26,6 +26,7 @@ for command in (
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.add_typer(usage.app, name="usage")
+app.add_typer(audit.app, name="audit")
 
 
 def _add_bench() -> None:

@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from serve import log
-from serve.app import compose
+from serve.app import compose, record_refusal
 from serve.cli.terminal import OptionalSiteOption, out
 from serve.console import announce
 from serve.core.errors import SettingsError
@@ -73,7 +73,14 @@ def serve(
         key = starter_key(site.var_dir / "starter.key")
     _configure_log(site)
     foundry = foundry_of(site, os.environ)
-    portfolio = foundry.portfolio(site.models, site.engine_defaults, site.limits.waiting_requests)
+    try:
+        portfolio = foundry.portfolio(
+            site.models, site.engine_defaults, site.limits.waiting_requests
+        )
+    except SettingsError as error:
+        # A digest that does not fit is one of these.
+        asyncio.run(record_refusal(site, error))
+        raise
     _run(compose(site, portfolio, key, origin=Origin(loaded, load, foundry)), key)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -9,7 +10,9 @@ from starlette.types import ASGIApp, Message
 
 from serve.admission.steady import SteadyClock, boot_id
 from serve.api.admin.tenancy import Tenancy
+from serve.app import trail_of
 from serve.cli.client import ANSWER_TIMEOUT_S, NO_SERVER, AdminClient, refusal
+from serve.core.audit import NO_TRAIL
 from serve.core.clock import SystemClock
 from serve.core.errors import RequestError
 from serve.settings.load import load_site
@@ -75,14 +78,18 @@ class Database:
         site = self._site
         storage = Storage(site.state, site.var_dir, site.files)
         await asyncio.to_thread(storage.database.open)
-        try:
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(asyncio.to_thread, storage.database.close)
             steady = SteadyClock(SystemClock())
             steady.hold(await storage.quotas.anchor(boot_id(), steady.anchor))
+            audit = trail_of(site, SystemClock()) if method != "GET" else None
+            if audit is not None:
+                await audit.open()
+                opened.push_async_callback(audit.close)
             directory = Directory(storage.database, steady.now_s, lambda: site.limits.each_tenant)
-            app = Tenancy(directory, Eraser(directory, storage.retention)).app
+            eraser = Eraser(directory, storage.retention)
+            app = Tenancy(directory, eraser, audit or NO_TRAIL, "command").app
             return await _exchange(app, method, path, b"" if body is None else _encoded(body))
-        finally:
-            await asyncio.to_thread(storage.database.close)
 
 
 def _encoded(body: JSON) -> bytes:

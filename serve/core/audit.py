@@ -13,6 +13,9 @@ class Trail(Protocol):
         Raises StorageUnavailable where there is none: nothing must be begun then.
         """
 
+    def unclaim(self) -> None:
+        """The record does not come."""
+
     def record(self, kind: str, fields: Mapping[str, Any], *, claimed: bool = False) -> None:
         """Add a record. One that cannot be written now waits; that some were lost is a record."""
 
@@ -27,6 +30,9 @@ class _NoTrail:
     """Keeps nothing: for sites without an audit log, and parts that are run by themselves."""
 
     def claim(self) -> None:
+        return
+
+    def unclaim(self) -> None:
         return
 
     def record(self, kind: str, fields: Mapping[str, Any], *, claimed: bool = False) -> None:

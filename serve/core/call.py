@@ -7,6 +7,8 @@ from typing import Any, Final, Protocol
 
 from serve.core.grant import EVERYTHING, Grant
 from serve.core.ledger import UNRECORDED, Reservation
+from serve.core.provenance import UNKNOWN, Provenance
+from serve.core.said import Said
 from serve.core.usage import Usage
 
 BACKGROUND: Final = ContextVar("background", default=False)
@@ -54,7 +56,8 @@ class Timeline:
     """Monotonic seconds at which a request reached each stage, and how it ended.
 
     `model_id` is the model that answers: another than was asked first, where one took its place.
-    `finish` is why the answer's choices ended, in the engine's words.
+    `finish` is why the answer's choices ended, in the engine's words. `said` is what it said, or
+    its whole answer; `body_bytes` what it was sent takes.
     """
 
     model_id: str
@@ -67,6 +70,9 @@ class Timeline:
     usage: Usage = field(default_factory=Usage)
     fingerprint: str = ""
     finish: str = ""
+    provenance: Provenance = UNKNOWN
+    said: Said | Mapping[str, Any] | None = None
+    body_bytes: int = 0
     reservation: Reservation = UNRECORDED
 
 

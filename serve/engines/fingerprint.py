@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from importlib import metadata
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -23,13 +23,22 @@ def fingerprint(
 
     `weights` and `adapter` are digests; a chat template is bound by its content.
     """
+    bound = orjson.dumps([_bearing(config), weights, adapter, engine], option=orjson.OPT_SORT_KEYS)
+    return f"fp_{hashlib.sha256(bound).hexdigest()[:12]}"
+
+
+def config_digest(config: ModelConfig) -> str:
+    """SHA-256 of the settings that bear on answers."""
+    return hashlib.sha256(orjson.dumps(_bearing(config), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _bearing(config: ModelConfig) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude=set(WHERE))
     if config.chat_template is not None:
         with contextlib.suppress(OSError):
             template = config.chat_template.read_bytes()
             settings["chat_template"] = hashlib.sha256(template).hexdigest()
-    bound = orjson.dumps([settings, weights, adapter, engine], option=orjson.OPT_SORT_KEYS)
-    return f"fp_{hashlib.sha256(bound).hexdigest()[:12]}"
+    return settings
 
 
 def engine_version(kind: str) -> str:

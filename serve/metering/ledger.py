@@ -58,8 +58,8 @@ class DiskLedger:
         """What tokens cost; may be replaced while it runs."""
         self.failure = ""
         """Why records do not get where they belong, while they do not."""
-        self.crashed = 0
-        """Requests that an earlier process had left open."""
+        self.left_open: list[Opened] = []
+        """Requests that an earlier process had left open: they crashed with it."""
         self._journal = Journal(folder, file_bytes)
         self._books = books
         self._keep_gap_s = keep_gap_s
@@ -269,7 +269,7 @@ class DiskLedger:
         for _, leaves in self._pending:
             for leaf in leaves:
                 leaf.open += 1
-        self.crashed = sum(one.closed.outcome == "crashed" for one, _ in self._pending)
+        self.left_open = [one.opened for one, _ in self._pending if one.closed.outcome == "crashed"]
         for leaf in [one for one in journal.leaves if not one.open]:
             journal.drop(leaf)
         journal.take(journal.prepare())

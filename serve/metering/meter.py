@@ -1,13 +1,30 @@
-"""One record for every request on every exit path: metrics, a line in the log, the ledger."""
+"""One record for every request on every exit path: metrics, a line in the log, a receipt in the
+audit log, the ledger."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from serve import log
 from serve.core.call import Call, Timeline
 from serve.core.clock import Clock
+from serve.core.errors import StorageUnavailable
 from serve.core.ledger import Closed, Ledger, NoLedger, Opened
 from serve.metering.metrics import Metrics
+
+
+class Receipts(Protocol):
+    """Who writes a receipt of each request."""
+
+    def claim(self) -> None:
+        """Keep room for one. Raises StorageUnavailable."""
+
+    def unclaim(self) -> None:
+        """It does not come."""
+
+    def write(self, call: Call, timeline: Timeline, then: Callable[[], None]) -> None:
+        """The request has ended; `then` is called once its receipt is written."""
 
 
 @dataclass(slots=True)
@@ -28,26 +45,42 @@ class _Series:
 class Meter:
     """Opens a timeline when a request is admitted and settles it once, when it ends."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        ledger: Ledger | None = None,
+        receipts: Receipts | None = None,
+    ) -> None:
         self._metrics = metrics
         self._clock = clock
         self._ledger = ledger or NoLedger()
+        self._receipts = receipts
         self._series: dict[str, _Series] = {}
         self._waits: dict[tuple[str, str], Any] = {}
         self._outcomes: dict[tuple[str, str, str], Any] = {}
 
-    def open(self, call: Call) -> Timeline:
+    def open(self, call: Call, body_bytes: int = 0) -> Timeline:
         """The request is admitted. Raises StorageUnavailable where it cannot be accounted for."""
         now_s = self._clock.monotonic_s()
         received_s = self._clock.wall_s() - (now_s - call.received_s)
-        reservation = self._ledger.reserve(
-            Opened(
-                call.request_id, call.principal.tenant, call.principal.key, call.endpoint,
-                call.model_id, call.tier, received_s,
-            )
+        opened = Opened(
+            call.request_id, call.principal.tenant, call.principal.key, call.endpoint,
+            call.model_id, call.tier, received_s,
         )  # fmt: skip
+        if self._receipts is not None:
+            self._receipts.claim()
+        try:
+            reservation = self._ledger.reserve(opened)
+        except StorageUnavailable:
+            if self._receipts is not None:
+                self._receipts.unclaim()
+            raise
         self._of(call.model_id).in_flight.inc()
-        return Timeline(call.model_id, call.received_s, admitted_s=now_s, reservation=reservation)
+        return Timeline(
+            call.model_id, call.received_s, admitted_s=now_s, reservation=reservation,
+            body_bytes=body_bytes,
+        )  # fmt: skip
 
     def turn(self, timeline: Timeline, kind: str, *, waited: bool) -> None:
         """A request of this class may run now, at once or after it has `waited`."""
@@ -92,12 +125,14 @@ class Meter:
             if usage.completion > 1 and call.choices == 1:
                 tpot_s = (timeline.last_token_s - timeline.first_token_s) / (usage.completion - 1)
                 series.tpot.observe(tpot_s)
-        timeline.reservation.settle(
-            Closed(
-                timeline.outcome, timeline.model_id, timeline.fingerprint, timeline.finish, usage,
-                queue_s, ttft_s, e2e_s,
-            )
+        closed = Closed(
+            timeline.outcome, timeline.model_id, timeline.fingerprint, timeline.finish, usage,
+            queue_s, ttft_s, e2e_s,
         )  # fmt: skip
+        if self._receipts is None:
+            timeline.reservation.settle(closed)
+        else:
+            self._receipts.write(call, timeline, partial(timeline.reservation.settle, closed))
         log.info("inhouse.request", "request", _line(call, timeline, e2e_s, ttft_s, tpot_s))
 
     def refused(self, endpoint: str, outcome: str, model_id: str = "") -> None:

@@ -29,10 +29,13 @@ class Metrics:
         self.ledger_now: Callable[[], tuple[int, bool]] | None = None
         """Who tells how many records wait for the database, and whether any can be made; asked at
         each scrape."""
+        self.audit_now: Callable[[], tuple[Mapping[str, int], bool, bool, int]] | None = None
+        """Who tells how the audit log does; asked at each scrape."""
         self._of_requests()
         self._of_engines()
         self._of_queues()
         self._of_work()
+        self._of_audit()
         self._gauge("build_info", "Always 1.", "version").labels(version).set(1)
 
     def _of_requests(self) -> None:
@@ -117,6 +120,19 @@ class Metrics:
             "1 while records, or room for them, cannot be written; requests are refused in time.",
         )
 
+    def _of_audit(self) -> None:
+        self.audit_records = self._counter("audit_records", "Records of the audit log.", "kind")
+        self._audit_told: dict[str, int] = {}
+        self.audit_failing = self._gauge(
+            "audit_failing", "1 while the audit log cannot be written; requests are refused."
+        )
+        self.audit_export_failing = self._gauge(
+            "audit_export_failing", "1 while its checkpoints cannot be signed or exported."
+        )
+        self.audit_unchecked = self._gauge(
+            "audit_unchecked_records", "Its records that no exported checkpoint is signed after."
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"inhouse_{name}", text, labels, registry=self.registry)
 
@@ -166,4 +182,12 @@ class Metrics:
             pending, failing = self.ledger_now()
             self.ledger_pending.set(pending)
             self.ledger_failing.set(failing)
+        if self.audit_now is not None:
+            counts, failing, export_failing, ahead = self.audit_now()
+            for kind, count in counts.items():
+                self.audit_records.labels(kind).inc(count - self._audit_told.get(kind, 0))
+            self._audit_told = dict(counts)
+            self.audit_failing.set(failing)
+            self.audit_export_failing.set(export_failing)
+            self.audit_unchecked.set(ahead)
         return generate_latest(self.registry)

@@ -58,7 +58,7 @@ class Passage:
             self._pipeline.keys.check(call.principal)
             self._ticket = self._admitted()
             try:
-                self._timeline = meter.open(call)
+                self._timeline = meter.open(call, len(self._body))
             except StorageUnavailable:
                 self._pipeline.entrance.cancel(call, self._ticket, background=self._background)
                 raise

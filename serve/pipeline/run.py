@@ -144,6 +144,7 @@ class Pipeline(Published):
                 finally:
                     claim.release()
             timeline.fingerprint, timeline.finish = served.fingerprint, _finish(engine)
+            timeline.provenance, timeline.said = served.provenance, engine
             shape = _shape(served, call)
             answer, timeline.usage = (answerer or _ANSWERERS[call.endpoint])(engine, shape)
             await timeline.reservation.durable()
@@ -170,6 +171,7 @@ class Pipeline(Published):
                 finally:
                     await comments.end()
                 timeline.model_id, timeline.fingerprint = call.model_id, served.fingerprint
+                timeline.provenance = served.provenance
                 body = passage.body(served, call)
                 chunks = (chunker or _CHUNKERS[call.endpoint])(_shape(served, call))
                 try:
@@ -297,6 +299,7 @@ class Pipeline(Published):
                     raise chunks.failure
         finally:
             timeline.usage, timeline.finish = chunks.usage or Usage(), chunks.finish
+            timeline.said = chunks.said
         if not chunks.finished:
             raise EngineError("the model's process ended this answer before it was whole")
 

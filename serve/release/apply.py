@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from serve.core.audit import NO_TRAIL, Trail
 from serve.core.errors import Conflict, InhouseError, SettingsError
 from serve.engines.states import State
 from serve.pipeline import Pipeline
@@ -44,6 +45,7 @@ class Release:
         *,
         load: Load,
         settle: Settle,
+        trail: Trail = NO_TRAIL,
     ) -> None:
         self._loaded = loaded
         self._units = dict(units)
@@ -52,6 +54,7 @@ class Release:
         self._archive = archive
         self._load = load
         self._settle = settle
+        self._trail = trail
         self._task: asyncio.Task[Event] | None = None
         self._began_s = 0.0
         self._applying: Path | None = None
@@ -159,8 +162,7 @@ class Release:
             log.debug("apply: %s", event.text)
             tell(event)
 
-        outcome = "refused"
-        text = ""
+        outcome, text, before = "refused", "", digest_of(self._loaded.texts)
         try:
             async with self._pipeline.changing:
                 ended = await self._applied(site_file, say)
@@ -179,6 +181,8 @@ class Release:
             level = logging.INFO if outcome == Outcome.APPLIED else logging.ERROR
             told = {name: value for name, value in self._last.items() if name != "text"}
             log.log(level, "apply: %s", text, extra=told)
+            digests = {"digest_before": before, "digest": digest_of(self._loaded.texts)}
+            self._trail.record("site.apply", self._last | digests)
 
     async def _applied(self, site_file: Path, tell: Tell) -> Event:
         loaded, cases = await self._read(site_file)

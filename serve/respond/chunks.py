@@ -58,6 +58,7 @@ class AnswerChunks(ChunkStream):
             return
         try:
             for choice in event["choices"]:
+                self.said.take(choice)
                 self._take(choice)
         finally:
             # What came before a failure in the same event is still sent.

@@ -17,7 +17,7 @@ class Audit(Frozen):
         "them it holds what was done to the server.",
     )
     segment_mib: float = Field(
-        default=16,
+        default=8,
         ge=1,
         le=1024,
         description="Size of its files, in MiB; this much of the disk is taken beforehand.",

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from serve.core.errors import EngineError, InvalidRequest, RequestError
+from serve.core.said import Said
 from serve.core.usage import Usage
 from serve.stream.answer import JSON, Shape, chat_logprobs
 from serve.stream.finish import chat_finish, completion_finish
@@ -32,6 +33,7 @@ class ChunkStream:
         self.failure: RequestError | None = None
         self.tokens_seen = False
         """Whether anything a reader would call output has been seen."""
+        self.said = Said()
         self._ended: dict[int, str] = {}
         head = {
             "id": shape.id,
@@ -77,6 +79,8 @@ class ChunkStream:
         event = orjson.loads(payload)
         choices = event.get("choices")
         if choices:
+            for choice in choices:
+                self.said.take(choice)
             shaped = [s for c in choices if (s := self._choice(c)) is not None]
             if shaped:
                 out.append(self._head + orjson.dumps(shaped) + self._tail)

@@ -150,6 +150,7 @@ class MessageEvents(ChunkStream):
             out.append(frame({"type": "message_start", "message": message}))
             out.append(frame({"type": "ping"}))
         for choice in event["choices"]:
+            self.said.take(choice)
             self._take(choice, out)
 
     def _take(self, choice: JSON, out: list[bytes]) -> None:

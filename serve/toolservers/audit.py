@@ -1,4 +1,5 @@
-"""What is written down of each call of a tool: who had it made, and how it ended.
+"""What is written down of each call of a tool, in the log and in the audit log: who had it made,
+and how it ended.
 
 Arguments and results are in it by their digests only: they can be compared, not read.
 """
@@ -9,28 +10,25 @@ from typing import Final
 import orjson
 
 from serve import log
+from serve.core.audit import Trail
 from serve.toolservers.records import ToolCall
 
 LOGGER: Final = "inhouse.audit"
 
 
-def write(call: ToolCall, outcome: str, took_s: float, result: str | None) -> None:
-    """One line for one call, however it ended."""
+def write(trail: Trail, call: ToolCall, outcome: str, took_s: float, result: str | None) -> None:
+    """One line and one record for one call, however it ended."""
     arguments = orjson.dumps(call.arguments, option=orjson.OPT_SORT_KEYS)
-    log.info(
-        LOGGER,
-        "tool call",
-        {
-            "request_id": call.request_id,
-            "tenant": call.principal.tenant,
-            "key": call.principal.key,
-            "server": call.server,
-            "tool": call.tool,
-            "outcome": outcome,
-            "duration_ms": round(took_s * 1000, 2),
-            "arguments_sha256": hashlib.sha256(arguments).hexdigest(),
-            "result_sha256": (
-                None if result is None else hashlib.sha256(result.encode()).hexdigest()
-            ),
-        },
-    )
+    said = {
+        "request_id": call.request_id,
+        "tenant": call.principal.tenant,
+        "key": call.principal.key,
+        "server": call.server,
+        "tool": call.tool,
+        "outcome": outcome,
+        "duration_ms": round(took_s * 1000, 2),
+        "arguments_sha256": hashlib.sha256(arguments).hexdigest(),
+        "result_sha256": None if result is None else hashlib.sha256(result.encode()).hexdigest(),
+    }
+    log.info(LOGGER, "tool call", said)
+    trail.record("tool.call", said)

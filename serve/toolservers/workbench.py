@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from serve.core.audit import NO_TRAIL, Trail
 from serve.settings.toolservers import ToolServer
 from serve.toolservers import audit
 from serve.toolservers.records import (
@@ -63,10 +64,12 @@ class Workbench:
         environ: Mapping[str, str],
         folder: Path,
         observer: Observer,
+        trail: Trail = NO_TRAIL,
     ) -> None:
         self._environ = environ
         self._folder = folder
         self._observer = observer
+        self._trail = trail
         self._benches: dict[str, _Bench] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._benches = self.made(servers)
@@ -131,12 +134,12 @@ class Workbench:
         finally:
             took_s = time.monotonic() - began_s
             self._observer.tool_called(call.server, call.tool, outcome, took_s)
-            audit.write(call, outcome, took_s, result)
+            audit.write(self._trail, call, outcome, took_s, result)
 
     def refused(self, call: ToolCall) -> None:
         """Count and write down a call that a model asked for and that is not made."""
         self._observer.tool_called(call.server, call.tool, "refused", 0.0)
-        audit.write(call, "refused", 0.0, None)
+        audit.write(self._trail, call, "refused", 0.0, None)
 
     async def close(self) -> None:
         """End all connections and processes."""

@@ -5,18 +5,21 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
 
 from serve import __version__
 from serve.api import errors
 from serve.api.admin import adapters as adapters_of
 from serve.api.admin import batches as batches_of
 from serve.api.admin import release
+from serve.api.admin.audited import Audited
 from serve.api.admin.bodies import OrderBody, body_of
 from serve.api.admin.orders import KINDS, Kind, Orders
 from serve.api.admin.ports import Adapters, Keeper, Releases
 from serve.api.admin.report import Reporter
 from serve.api.admin.tenancy import Tenancy
 from serve.batch.office import Office
+from serve.core.audit import NO_TRAIL, Trail
 from serve.core.call import Principal
 from serve.core.clock import Clock
 from serve.core.errors import Conflict, InvalidRequest
@@ -38,23 +41,25 @@ class Desk:
         clock: Clock,
         office: Office | None = None,
         tenancy: Tenancy | None = None,
+        trail: Trail = NO_TRAIL,
     ) -> None:
         self._orders = Orders(keeper, clock)
         self._releases = releases
         reporter = Reporter(pipeline, keeper, self._orders, clock)
-        self.app = FastAPI(
+        app = FastAPI(
             title="Inhouse admin", version=__version__, openapi_url=None, redirect_slashes=False
         )
-        errors.install(self.app)
-        self.app.include_router(
+        errors.install(app)
+        app.include_router(
             router(pipeline, keeper, reporter, self._orders, self._refuse_while_applying)
         )
-        self.app.include_router(adapters_of.router(pipeline, adapters, self._refuse_while_applying))
+        app.include_router(adapters_of.router(pipeline, adapters, self._refuse_while_applying))
         if office is not None:
-            self.app.include_router(batches_of.router(office))
+            app.include_router(batches_of.router(office))
         for one in tenancy.routers if tenancy is not None else ():
-            self.app.include_router(one)
-        self.app.include_router(release.router(releases, self._refuse_while_ordered))
+            app.include_router(one)
+        app.include_router(release.router(releases, self._refuse_while_ordered))
+        self.app: ASGIApp = errors.Guard(Audited(app, trail, "socket"))
 
     async def close(self) -> None:
         await self._orders.close()

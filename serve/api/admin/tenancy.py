@@ -13,7 +13,9 @@ from serve import __version__
 from serve.admission.authenticate import Authenticator
 from serve.api import errors, query
 from serve.api.admin import erasure
+from serve.api.admin.audited import PRINCIPAL, Audited
 from serve.api.admin.bodies import StrictBody, body_of
+from serve.core.audit import NO_TRAIL, Trail
 from serve.core.errors import InvalidRequest, RequestError
 from serve.core.roster import DEFAULT_TENANT, Key, Tenant
 from serve.settings.limits import Limits
@@ -78,16 +80,19 @@ class RotateBody(ExpiringBody):
 class Tenancy:
     """The routes, as an application of their own and for another to include."""
 
-    def __init__(self, directory: Directory, eraser: Eraser) -> None:
-        self.app = FastAPI(
+    def __init__(
+        self, directory: Directory, eraser: Eraser, trail: Trail = NO_TRAIL, via: str = "http"
+    ) -> None:
+        app = FastAPI(
             title="Inhouse admin", version=__version__, openapi_url=None, redirect_slashes=False
         )
-        errors.install(self.app)
+        errors.install(app)
         self.routers = (
             erasure.router(directory, eraser), _tenants(directory, eraser), _keys(directory)
         )  # fmt: skip
         for one in self.routers:
-            self.app.include_router(one)
+            app.include_router(one)
+        self.app: ASGIApp = errors.Guard(Audited(app, trail, via))
 
 
 class AdminDoor:
@@ -100,7 +105,9 @@ class AdminDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            admin = self._authenticator.authenticate(scope["headers"]).grant.admin
+            principal = self._authenticator.authenticate(scope["headers"])
+            admin = principal.grant.admin
+            scope[PRINCIPAL] = principal
         except RequestError:
             admin = False
         await (self._admin if admin else self._app)(scope, receive, send)
