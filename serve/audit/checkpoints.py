@@ -83,7 +83,7 @@ class Checkpoints:
             self._wanted.clear()
             try:
                 await self.sign()
-                await self._trim()
+                await self.trim()
             except StorageUnavailable as error:
                 self._tell(error.message)
             except OSError as error:
@@ -146,18 +146,21 @@ class Checkpoints:
     def _exported(self, path: Path, where: Path) -> Path:
         return where / f"{self._growing.signer.public.name}-{path.name}"
 
-    async def _trim(self) -> None:
-        """Remove segments that ended long ago, behind a checkpoint that is out."""
+    async def trim(self) -> None:
+        """Remove segments that ended long ago, behind a checkpoint that is out.
+
+        Raises OSError and StorageUnavailable.
+        """
         days = self._settings.keep_days
         if days is None:
             return
-        before_s = time.time() - days * DAY_S
-        first = await asyncio.to_thread(self._old_to, before_s)
-        if first is None:
-            return
-        self._growing.record("log.trimmed", {"first": first, "keep_days": days})
-        await self._growing.durable()
-        removed = await asyncio.to_thread(_remove, self._folder, first)
+        async with self._signing:
+            first = await asyncio.to_thread(self._old_to, time.time() - days * DAY_S)
+            if first is None:
+                return
+            self._growing.record("log.trimmed", {"first": first, "keep_days": days})
+            await self._growing.durable()
+            removed = await asyncio.to_thread(_remove, self._folder, first)
         log.info("old segments of the audit log were removed", extra={"segments": removed})
 
     def _old_to(self, before_s: float) -> int | None:
