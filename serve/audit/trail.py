@@ -233,9 +233,8 @@ class AuditTrail:
         if self.seq:
             self.checkpoints.due(self.seq, self._head)
         self._began_s = self._clock.monotonic_s()
-        said = {
-            "log": self.signer.public.name, "public_key": str(self.signer.public), "server": __version__
-        }  # fmt: skip
+        public = self.signer.public
+        said = {"log": public.name, "public_key": str(public), "server": __version__}
         return self._append(self._clock.wall_s(), _said("log.segment", said), "log.segment")
 
     async def _keep_rotating(self) -> None:

@@ -221,7 +221,7 @@ async def test_old_segments_go_behind_a_checkpoint_and_the_rest_is_verified_from
         share.mkdir()
         await trail.checkpoints.sign()
         await trail.checkpoints.trim()
-    assert [one.first for one in segments_in(tmp_path)][0] == 2
+    assert segments_in(tmp_path)[0].first == 2
     (trimmed,) = search(tmp_path, Wanted(kind="log.trimmed"))
     assert trimmed["first"] == 2
     verdict = verify(tmp_path, [share])
