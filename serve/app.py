@@ -43,7 +43,6 @@ from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesE
 from serve.api.scores import RerankEndpoint, ScoreEndpoint
 from serve.api.tokens import DetokenizeEndpoint, TokenizeEndpoint
 from serve.audit.receipt import Receipts
-from serve.audit.swaps import Swaps
 from serve.audit.trail import AuditTrail
 from serve.batch.course import Workplace
 from serve.batch.lanes import Lanes
@@ -60,6 +59,7 @@ from serve.engines.ensemble import joined, remotes_of
 from serve.engines.fingerprint import engine_version
 from serve.engines.portfolio import Portfolio
 from serve.engines.resident import Resident
+from serve.lookout import Swaps, watch
 from serve.metering.ledger import DiskLedger
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
@@ -140,7 +140,7 @@ def compose(
     directory.subscribe(partial(_learn, pipeline))
     metrics.lines_now = gate.waiting
     for one in served:
-        _watch(one.backend, one.model, metrics, pipeline, trail)
+        watch(one.backend, one.model, metrics, pipeline, trail)
     endpoints = _endpoints(site, pipeline, authenticator, storage, directory.erasures_of)
     workbench = Workbench(site.tool_servers, os.environ, site.var_dir / "tools", metrics, trail)
     turns = Turns(
@@ -268,7 +268,7 @@ def _release(
 ) -> Release:
     def join(model: ServedModel, residents: Sequence[Resident]) -> Backend:
         backend = joined(model, residents, origin.loaded.site.limits.waiting_requests)
-        _watch(backend, model, metrics, pipeline, trail)
+        watch(backend, model, metrics, pipeline, trail)
         return backend
 
     workshop = LocalWorkshop(origin.foundry, portfolio, catalogue, join)
@@ -331,39 +331,6 @@ def _settling(
         return now
 
     return settle
-
-
-def _watch(
-    backend: Backend, model: ServedModel, metrics: Metrics, pipeline: Pipeline, trail: Trail
-) -> None:
-    model_id = model.id
-    metrics.engine_restarts.labels(model_id)
-    metrics.engine_hangs.labels(model_id)
-    restarts = hangs = 0
-    state = backend.status.state
-
-    def on_change() -> None:
-        nonlocal restarts, hangs, state
-        status = backend.status
-        # Two engines of a model live side by side for a while; its state is that of the one asked.
-        if any(one.backend is backend for one in pipeline.served):
-            metrics.set_engine_state(model_id, status.state)
-        if status.restarts > restarts:
-            metrics.engine_restarts.labels(model_id).inc(status.restarts - restarts)
-            restarts = status.restarts
-        if status.hangs > hangs:
-            metrics.engine_hangs.labels(model_id).inc(status.hangs - hangs)
-            hangs = status.hangs
-        if status.state is not state:
-            state = status.state
-            trail.record("model.state", {
-                "model": model_id, "state": str(state), "pid": status.pid,
-                "generation": status.generation, "restarts": status.restarts,
-                "weights": model.config.source.digest, "error": status.last_error,
-            })  # fmt: skip
-
-    backend.subscribe(on_change)
-    on_change()
 
 
 def _endpoints(
