@@ -42,6 +42,7 @@ from serve.api.messages import CountTokensEndpoint, MessagesEndpoint
 from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesEndpoint
 from serve.api.scores import RerankEndpoint, ScoreEndpoint
 from serve.api.tokens import DetokenizeEndpoint, TokenizeEndpoint
+from serve.audit.keeping import TextKeeper
 from serve.audit.receipt import Receipts
 from serve.audit.trail import AuditTrail
 from serve.batch.course import Workplace
@@ -69,6 +70,7 @@ from serve.release.apply import Release
 from serve.release.archive import Archive
 from serve.release.ports import Settle
 from serve.release.workshop import LocalWorkshop
+from serve.replay import Replays
 from serve.respond.background import Background
 from serve.respond.run import Turns
 from serve.server import Log, Server, without_keys
@@ -112,12 +114,15 @@ def compose(
     clock = clock or SystemClock()
     metrics = Metrics(__version__)
     storage = Storage(site.state, site.var_dir, site.files, site.idempotency)
+    steady = SteadyClock(clock)
+    bounds = TenantLimits(site.limits.each_tenant)
+    directory = bounds.own = Directory(storage.database, steady.now_s, lambda: bounds.everyone)
     audit = trail_of(site, clock)
     trail = audit or NO_TRAIL
-    receipts = Receipts(trail) if site.audit.enabled and site.audit.requests else None
     ledger = DiskLedger(site.var_dir / "ledger", storage.usage, Pricing(site.prices), clock)
     metrics.ledger_now = ledger.state
     metrics.audit_now = audit.state if audit is not None else None
+    receipts = _receipts(site, trail, storage, directory)
     meter = Meter(metrics, clock, ledger, receipts)
     kind = site.engine_defaults.kind
     catalogue = Catalogue(site.var_dir, engine_version(kind), fake=kind == "fake")
@@ -125,9 +130,6 @@ def compose(
     catalogue.tidy(served)
     portfolio.observer = Swaps(trail, metrics)
     metrics.waiting_now = portfolio.waiting
-    steady = SteadyClock(clock)
-    bounds = TenantLimits(site.limits.each_tenant)
-    directory = bounds.own = Directory(storage.database, steady.now_s, lambda: bounds.everyone)
     entrance = _entrance(site, steady, ledger, bounds)
     gate = entrance.gate
     authenticator = Authenticator(
@@ -184,8 +186,9 @@ def compose(
         release = _release(origin, pipeline, portfolio, catalogue, metrics, settle, trail)
     adapters = Adapters(pipeline, catalogue.looked_again)
     desk = Desk(
-        pipeline, PortfolioKeeper(portfolio), adapters, release, clock, office, tenancy, trail
-    )
+        pipeline, PortfolioKeeper(portfolio), adapters, release, clock, office, tenancy, trail,
+        Replays(pipeline, storage.texts),
+    )  # fmt: skip
     return Server(
         site, asgi, portfolio, pipeline, metrics, adapters, desk, storage, office, background,
         workbench, ledger, steady, directory, Log(audit, receipts), release,
@@ -195,6 +198,12 @@ def compose(
 def trail_of(site: Site, clock: Clock) -> AuditTrail | None:
     """The site's audit log, not open yet; None where it has none."""
     return AuditTrail(site.var_dir / "audit", site.audit, clock) if site.audit.enabled else None
+
+
+def _receipts(site: Site, trail: Trail, storage: Storage, directory: Directory) -> Receipts | None:
+    if not (site.audit.enabled and site.audit.requests):
+        return None
+    return Receipts(trail, TextKeeper(storage.texts), directory.text_begun)
 
 
 async def record_refusal(site: Site, error: SettingsError) -> None:

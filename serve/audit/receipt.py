@@ -10,10 +10,12 @@ from typing import Any, Final
 
 import orjson
 
+from serve.audit.keeping import TextKeeper
 from serve.core.audit import Trail
 from serve.core.call import Call, Timeline
 from serve.core.ledger import Opened
 from serve.core.said import Said
+from serve.core.text import Text
 
 JSON = dict[str, Any]
 
@@ -31,6 +33,9 @@ PROMPT: Final = frozenset(
 """Fields of an engine's request that are what was asked. Its digest is of these."""
 LEFT_OUT: Final = frozenset({"cache_salt", "model", "stream", "stream_options", "priority"})
 """Fields that change nothing about an answer; the salt is a secret."""
+
+
+_NOT_AGAIN: Final = frozenset({"cache_salt", "model"})
 
 
 def digest(value: Any) -> str:
@@ -62,6 +67,17 @@ def answer_of(timeline: Timeline) -> Any:
     return said.get("data") or said.get("results") or {
         name: said[name] for name in ("tokens", "prompt", "count") if name in said
     }  # fmt: skip
+
+
+def again_of(call: Call) -> JSON:
+    """All that it takes to ask the same again."""
+    return {
+        "endpoint": call.endpoint,
+        "path": call.path,
+        "choices": call.choices,
+        "max_output_tokens": call.max_output_tokens,
+        "body": {name: value for name, value in call.body.items() if name not in _NOT_AGAIN},
+    }
 
 
 def receipt_of(call: Call, timeline: Timeline, *, text: bool) -> JSON:
@@ -110,15 +126,26 @@ def crashed(opened: Opened) -> JSON:
 
 
 class Receipts:
-    """Writes a receipt for each request that was admitted: `claim` before, `write` after."""
+    """Writes a receipt for each request that was admitted: `claim` before, `write` after.
 
-    def __init__(self, trail: Trail) -> None:
+    `text_begun` tells a tenant's erasures so far, where its texts are to be kept.
+    """
+
+    def __init__(
+        self,
+        trail: Trail,
+        texts: TextKeeper | None = None,
+        text_begun: Callable[[str], int | None] = lambda tenant: None,
+    ) -> None:
         self._trail = trail
+        self._texts = texts
+        self._text_begun = text_begun
         self._long: set[asyncio.Task[None]] = set()
 
-    def claim(self) -> None:
-        """Keep room for one. Raises StorageUnavailable."""
+    def claim(self, tenant: str) -> int | None:
+        """See `serve.metering.meter.Receipts`."""
         self._trail.claim()
+        return self._text_begun(tenant)
 
     def unclaim(self) -> None:
         """It does not come."""
@@ -134,18 +161,37 @@ class Receipts:
             self._long.add(task)
             task.add_done_callback(self._long.discard)
             return
-        self._trail.record("request", receipt_of(call, timeline, text=False), claimed=True)
+        self._record(call, timeline, receipt_of(call, timeline, text=self._keeps(timeline)))
         then()
 
     async def close(self) -> None:
-        """Wait for those that are being made."""
+        """Wait for those that are being made, and for their texts."""
         while self._long:
             await asyncio.wait(self._long)
+        if self._texts is not None:
+            await self._texts.close()
 
     async def _in_thread(self, call: Call, timeline: Timeline, then: Callable[[], None]) -> None:
-        receipt = await asyncio.to_thread(receipt_of, call, timeline, text=False)
-        self._trail.record("request", receipt, claimed=True)
+        keeps = self._keeps(timeline)
+        receipt = await asyncio.to_thread(receipt_of, call, timeline, text=keeps)
+        self._record(call, timeline, receipt)
         then()
+
+    def _keeps(self, timeline: Timeline) -> bool:
+        return (
+            self._texts is not None
+            and timeline.text_begun is not None
+            and self._texts.has_room(timeline.body_bytes)
+        )
+
+    def _record(self, call: Call, timeline: Timeline, receipt: JSON) -> None:
+        self._trail.record("request", receipt, claimed=True)
+        if receipt["text"] and self._texts is not None:
+            text = Text(
+                call.request_id, call.principal.tenant, again_of(call), answer_of(timeline),
+                receipt, timeline.text_begun,
+            )  # fmt: skip
+            self._texts.give(text, timeline.body_bytes)
 
 
 def _is_long(said: Said | Mapping[str, Any] | None) -> bool:

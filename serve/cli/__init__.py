@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from serve.cli import adapters, audit, batches, keys, models, release, run, site, tenants, usage
+from serve.cli import (
+    adapters,
+    audit,
+    batches,
+    keys,
+    models,
+    release,
+    replay,
+    run,
+    site,
+    tenants,
+    usage,
+)
 from serve.cli.terminal import fail
 from serve.core.errors import InhouseError, SettingsError, SetupError
 
@@ -20,6 +32,7 @@ for command in (
     adapters.adapters,
     batches.batches,
     release.plan, release.apply,
+    replay.replay,
     site.check, site.schema, site.openapi, site.doctor, site.digest, site.version,
 ):  # fmt: skip
     app.command()(command)

@@ -38,6 +38,14 @@ GroupOption = Annotated[
 ]
 
 
+TextOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--audit-text/--no-audit-text", help="Keep prompts and answers beside the audit log."
+    ),
+]
+
+
 @app.command("add")
 def add(
     name: str,
@@ -45,13 +53,15 @@ def add(
     socket: SocketOption = None,
     limits: LimitsOption = None,
     cache_group: GroupOption = None,
+    audit_text: TextOption = None,
 ) -> None:
     """Make a tenant."""
     body: dict[str, Any] = {"name": name}
     if limits is not None:
         body["limits"] = _read(limits)
-    if cache_group is not None:
-        body["settings"] = {"cache_group": cache_group}
+    said = {"cache_group": cache_group, "audit_text": audit_text}
+    if settings := {name: value for name, value in said.items() if value is not None}:
+        body["settings"] = settings
     tenants_of(site_file, socket).post("/admin/v1/tenants", body)
 
 
@@ -89,17 +99,25 @@ def change(
     no_cache_group: Annotated[
         bool, typer.Option("--no-cache-group", help="Let it leave its group.")
     ] = False,
+    audit_text: TextOption = None,
 ) -> None:
-    """Change a tenant's limits, or with whom it shares what is cached of prompts."""
+    """Change a tenant's limits, with whom it shares what is cached, or what the audit log keeps."""
     tenants = tenants_of(site_file, socket)
     body: dict[str, Any] = {}
     if limits is not None:
         body["limits"] = _read(limits)
+    changed: dict[str, Any] = {}
     if cache_group is not None or no_cache_group:
-        settings = tenants.get(_path(name))["settings"]
-        body["settings"] = settings | {"cache_group": None if no_cache_group else cache_group}
+        changed["cache_group"] = None if no_cache_group else cache_group
+    if audit_text is not None:
+        changed["audit_text"] = audit_text
+    if changed:
+        body["settings"] = tenants.get(_path(name))["settings"] | changed
     if not body:
-        raise SettingsError("say what to change: --limits, --cache-group or --no-cache-group")
+        raise SettingsError(
+            "say what to change: --limits, --cache-group, --no-cache-group, --audit-text or "
+            "--no-audit-text"
+        )
     tenants.post(_path(name), body)
 
 

@@ -57,7 +57,8 @@ class Timeline:
 
     `model_id` is the model that answers: another than was asked first, where one took its place.
     `finish` is why the answer's choices ended, in the engine's words. `said` is what it said, or
-    its whole answer; `body_bytes` what it was sent takes.
+    its whole answer; `body_bytes` what it was sent takes;
+    `text_begun` is set where its text is to be kept (`serve.core.text`).
     """
 
     model_id: str
@@ -73,6 +74,7 @@ class Timeline:
     provenance: Provenance = UNKNOWN
     said: Said | Mapping[str, Any] | None = None
     body_bytes: int = 0
+    text_begun: int | None = None
     reservation: Reservation = UNRECORDED
 
 

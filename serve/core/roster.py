@@ -32,6 +32,11 @@ class Tenant:
         group: str | None = self.settings.get("cache_group")
         return group
 
+    @property
+    def audit_text(self) -> bool:
+        """Whether its prompts and answers are kept beside the audit log."""
+        return self.settings.get("audit_text") is True
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

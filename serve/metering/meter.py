@@ -17,8 +17,11 @@ from serve.metering.metrics import Metrics
 class Receipts(Protocol):
     """Who writes a receipt of each request."""
 
-    def claim(self) -> None:
-        """Keep room for one. Raises StorageUnavailable."""
+    def claim(self, tenant: str) -> int | None:
+        """Keep room for one; the tenant's erasures so far, where it wants its text kept.
+
+        Raises StorageUnavailable.
+        """
 
     def unclaim(self) -> None:
         """It does not come."""
@@ -68,8 +71,9 @@ class Meter:
             call.request_id, call.principal.tenant, call.principal.key, call.endpoint,
             call.model_id, call.tier, received_s,
         )  # fmt: skip
+        text_begun = None
         if self._receipts is not None:
-            self._receipts.claim()
+            text_begun = self._receipts.claim(call.principal.tenant)
         try:
             reservation = self._ledger.reserve(opened)
         except StorageUnavailable:
@@ -79,7 +83,7 @@ class Meter:
         self._of(call.model_id).in_flight.inc()
         return Timeline(
             call.model_id, call.received_s, admitted_s=now_s, reservation=reservation,
-            body_bytes=body_bytes,
+            body_bytes=body_bytes, text_begun=text_begun,
         )  # fmt: skip
 
     def turn(self, timeline: Timeline, kind: str, *, waited: bool) -> None:

@@ -53,6 +53,11 @@ class TenantSettings(Frozen):
         description="Tenants of one group find each other's prompts in an engine's cache; without "
         "it, a tenant finds its own only.",
     )
+    audit_text: bool = Field(
+        default=False,
+        description="Whether prompts and answers are kept beside the audit log, as long as "
+        "everything else of the tenant's, so that `inhouse replay` can run them again.",
+    )
 
 
 class TenantTerms(Frozen):

@@ -133,6 +133,11 @@ class Directory:
 
         return await self._change(work)
 
+    def text_begun(self, tenant: str) -> int | None:
+        """The erasures of a tenant that wants its prompts and answers kept; None for others."""
+        known = self.roster.tenants.get(tenant)
+        return known.erasures if known is not None and known.audit_text else None
+
     def erasures_of(self, tenant: str) -> int:
         """How often what it keeps has been erased, as far as this server knows."""
         known = self.roster.tenants.get(tenant)

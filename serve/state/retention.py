@@ -25,6 +25,7 @@ from serve.store.tables import (
     CONVERSATIONS,
     FILES,
     IDEMPOTENCY_KEYS,
+    REQUEST_TEXTS,
     RESPONSES,
     UPLOAD_PARTS,
     UPLOADS,
@@ -40,6 +41,7 @@ KEPT: Final[Mapping[str, Table]] = {
     "uploads": UPLOADS,
     "batches": BATCHES,
     "idempotency_keys": IDEMPOTENCY_KEYS,
+    "request_texts": REQUEST_TEXTS,
 }
 """All that belongs to a tenant and ends with it, by the words that its end is told in."""
 WITH_BYTES: Final = (FILES, BATCHES)

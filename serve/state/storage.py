@@ -18,6 +18,7 @@ from serve.state.quotas import QuotaBook
 from serve.state.recent import Recent
 from serve.state.responses import Responses
 from serve.state.retention import Retention
+from serve.state.texts import RequestTexts
 from serve.state.turnbook import Turnbook
 from serve.state.uploads import Uploads
 from serve.state.usage import UsageRecords
@@ -53,6 +54,7 @@ class Storage:
         self.files = Files(self.database, self.folder, self.ttl_s, self._tenant_max_bytes)
         self.uploads = Uploads(self.database, self.folder, self.files)
         self.batches = Batches(self.database, self.ttl_s, owner=owner)
+        self.texts = RequestTexts(self.database, self.ttl_s)
         self.usage = UsageRecords(self.database)
         self.quotas = QuotaBook(self.database)
         self.retention = Retention(self.database, self.folder, recent.clear)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from serve.core.errors import SetupError
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest version in `migrations/versions`."""
 
 _LOCK: Final = 0x1A0F_0C5E

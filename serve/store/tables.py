@@ -130,6 +130,17 @@ COMPLETIONS: Final = _kept(
 """Stored chat completions. `asked` is the name that the request gave the model, `body` lacks
 `metadata`."""
 
+REQUEST_TEXTS: Final = _kept(
+    "request_texts",
+    Column("request_id", ID, nullable=False),
+    Column("asked", Json, nullable=False),
+    Column("answer", Json),
+    Column("receipt", Json, nullable=False),
+    Index("request_texts_of_request", "request_id"),
+)
+"""What was asked and answered, for tenants that want it kept. `receipt` is what the audit log has
+of it."""
+
 COMPLETION_METADATA: Final = Table(
     "completion_metadata",
     METADATA,

@@ -11,7 +11,7 @@ from serve import __version__
 from serve.api import errors
 from serve.api.admin import adapters as adapters_of
 from serve.api.admin import batches as batches_of
-from serve.api.admin import release
+from serve.api.admin import release, replay
 from serve.api.admin.audited import Audited
 from serve.api.admin.bodies import OrderBody, body_of
 from serve.api.admin.orders import KINDS, Kind, Orders
@@ -24,6 +24,7 @@ from serve.core.call import Principal
 from serve.core.clock import Clock
 from serve.core.errors import Conflict, InvalidRequest
 from serve.pipeline import Pipeline
+from serve.replay import Replays
 from serve.served import Served
 
 OPERATOR = Principal("operator")
@@ -42,6 +43,7 @@ class Desk:
         office: Office | None = None,
         tenancy: Tenancy | None = None,
         trail: Trail = NO_TRAIL,
+        replays: Replays | None = None,
     ) -> None:
         self._orders = Orders(keeper, clock)
         self._releases = releases
@@ -56,6 +58,8 @@ class Desk:
         app.include_router(adapters_of.router(pipeline, adapters, self._refuse_while_applying))
         if office is not None:
             app.include_router(batches_of.router(office))
+        if replays is not None:
+            app.include_router(replay.router(replays))
         for one in tenancy.routers if tenancy is not None else ():
             app.include_router(one)
         app.include_router(release.router(releases, self._refuse_while_ordered))
