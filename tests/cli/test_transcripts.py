@@ -14,7 +14,7 @@ from tests.peft import write_adapter
 HOME = "/srv/example"
 """Where the document says that its files lie."""
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = ("admin", "portfolio", "release", "state")
+DOCUMENTS = ("admin", "audit", "portfolio", "release", "state")
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^`(\S+\.\w+)`:\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -39,7 +39,9 @@ def steps(text: str) -> list[Step]:
 
 def comparable(text: str) -> list[str]:
     """Figures and the widths of columns differ from run to run, the rest must not."""
-    text = re.sub(r"sha256:[0-9a-f]+|\b[0-9a-f]{12}\b", "#", text)
+    text = re.sub(
+        r"sha256:[0-9a-f]+|\b[0-9a-f]{12}\b|\b(ord_|inhouse-audit-)[0-9a-f]{16}", "#", text
+    )
     text = re.sub(r"\d+(\.\d+)?", "#", text)
     return [re.sub(r" {2,}", "  ", line.strip()) for line in text.strip().splitlines()]
 
