@@ -3,6 +3,8 @@
 `requests`: two gateways over fake engines of one pace, 64 streams each in turn: one as it is, one
 with authentication, admission, metering, ledger and audit taken out (`benchmarks.unmetered`). The
 figure is what the first adds to a whole request, from its first byte to its last.
+`receipt`: what the audit log takes of that on the event loop, by itself, the wait for the disk
+every hundred of them included.
 `ledger`: requests are reserved, awaited on the disk, noted and settled as fast as it goes, into a
 real database; the clock stops when the database has the last of them.
 `python -m benchmarks.metering` (about 4 minutes), or `--quick` (nothing is recorded).
@@ -37,10 +39,16 @@ from benchmarks.load.http import TokenReader, ask
 from benchmarks.load.loops import ClosedLoop
 from benchmarks.load.percentile import percentile
 from benchmarks.record import Figure, Record, Verdict, finish
+from serve.audit.receipt import Receipts
+from serve.audit.search import Wanted, search
+from serve.audit.trail import AuditTrail
+from serve.core.call import Call, Principal, Timeline
 from serve.core.clock import SystemClock
 from serve.core.ledger import Closed, Opened
+from serve.core.said import Said
 from serve.core.usage import Usage
 from serve.metering.ledger import DiskLedger
+from serve.settings.audit import Audit
 from serve.settings.prices import Price, Prices, Pricing
 from serve.state.usage import UsageRecords
 from serve.store.address import address_of
@@ -75,9 +83,47 @@ async def gateway(arm: str, directory: Path) -> AsyncIterator[Contestant]:
         target = Contestant(arm, ("127.0.0.1", port), process=process)
         await _ready(target, var_dir)
         yield target
+        check_receipts(arm, var_dir)
     finally:
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 30)
+
+
+def check_receipts(arm: str, var_dir: Path) -> None:
+    """What is measured is what is meant: one arm writes receipts, the other none."""
+    found = next(search(var_dir / "audit", Wanted(kind="request")), None)
+    if (found is not None) != (arm == "on"):
+        raise SystemExit(f"{arm}: its audit log is not as it should be")
+
+
+def receipts_us(count: int) -> float:
+    """Microseconds of the event loop that one receipt takes: digests, chain and write."""
+    body = {"messages": [{"role": "user", "content": PROMPT}], "seed": 1, "temperature": 0.5}
+    call = Call(
+        "req_0", "chat.completions", "/v1/chat/completions", Principal("key"), "m", body, 1, False,
+        0.0,
+    )  # fmt: skip
+    said = Said()
+    for index in range(PACE.tokens):
+        said.take({"index": 0, "delta": {"content": f"w{index} "}})
+    timeline = Timeline("m", 0.0, 0.0, usage=Usage(100, 50, 20, 5), said=said)
+
+    async def measured(folder: Path) -> float:
+        trail = AuditTrail(folder, Audit(), SystemClock())
+        await trail.open()
+        receipts = Receipts(trail)
+        begin_s = time.perf_counter()
+        for number in range(count):
+            receipts.claim("default")
+            receipts.write(call, timeline, lambda: None)
+            if number % 100 == 0:
+                await trail.durable()
+        took_s = time.perf_counter() - begin_s
+        await trail.close()
+        return 1e6 * took_s / count
+
+    with tempfile.TemporaryDirectory(prefix="audit", dir=ROOT) as folder:
+        return uvloop.run(measured(Path(folder)))
 
 
 def _started(command: Sequence[str], log_file: Path) -> "subprocess.Popen[bytes]":
@@ -197,7 +243,10 @@ async def _settle(ledger: DiskLedger, client: int, end_s: float) -> int:
 
 
 def judge(
-    record: Record, found: dict[tuple[str, str, float], list[float]], rates: Sequence[float]
+    record: Record,
+    found: dict[tuple[str, str, float], list[float]],
+    rates: Sequence[float],
+    receipts: Sequence[float],
 ) -> None:
     """Figures of each arm, what one adds to the other, and the bounds."""
 
@@ -218,6 +267,7 @@ def judge(
             differences = [on - off for on, off in zip(*arms, strict=True)]
             added[quantity, q] = figure(f"{short}_added", "ms", differences)
     settled = figure("settled", "per_s", rates)
+    figure("receipt", "us", receipts)
     record.verdicts = [
         Verdict("request_added_p50", "ms", "<=", P50_BOUND_MS, added.get(("request", 0.5))),
         Verdict("request_added_p99", "ms", "<=", P99_BOUND_MS, added.get(("request", 0.99))),
@@ -244,11 +294,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "off": "without authentication, admission, metering, ledger and audit",
         },
     )  # fmt: skip
-    rates = []
+    rates: list[float] = []
+    receipts: list[float] = []
     for turn in range(rounds):
         rates.append(uvloop.run(ledger_rate(2.0 if quick else LEDGER_SECONDS)))
-        _say(f"ledger, round {turn + 1}: {rates[-1]:,.0f} settled/s")
-    judge(record, uvloop.run(requests(rounds, seconds)), rates)
+        receipts.append(receipts_us(1000 if quick else 10_000))
+        _say(f"round {turn + 1}: {rates[-1]:,.0f} settled/s, {receipts[-1]:.0f} us a receipt")
+    judge(record, uvloop.run(requests(rounds, seconds)), rates, receipts)
     return finish(record, keep=not quick)
 
 

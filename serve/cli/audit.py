@@ -21,7 +21,7 @@ NOT_WHOLE: Final = 4
 """Exit code where the log is not what was written."""
 COLUMNS: Final = ("record", "time (UTC)", "kind", "tenant", "key", "what")
 _ELSEWHERE: Final = ("seq", "time", "kind", "tenant", "key")
-_WHAT_MAX_CHARS: Final = 120
+_WHAT_MAX_CHARS: Final = 160
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: whether it is whole, what is in it.")
 
@@ -147,7 +147,7 @@ def _time_s(option: str, text: str | None, *, through: bool = False) -> float | 
 
 def _row(fields: dict[str, Any]) -> tuple[str, ...]:
     what = " ".join(
-        f"{name}={value}"
+        f"{name}={orjson.dumps(value).decode() if isinstance(value, dict | list) else value}"
         for name, value in fields.items()
         if name not in _ELSEWHERE and value not in (None, "", {})
     )

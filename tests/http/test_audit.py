@@ -1,5 +1,6 @@
 """The audit log of a server, from outside: what it says of what was done and answered."""
 
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 from serve.audit.files import segments_in
 from serve.audit.search import Wanted, search
 from serve.audit.verify import verify
-from tests.conftest import Gateway, Inhouse
+from tests.conftest import Gateway, Inhouse, start_gateway
 from tests.http.tenancy import CHAT, Desk, chat, started
 
 JSON = dict[str, Any]
@@ -61,8 +62,11 @@ def records(folder: Path, **wanted: Any) -> list[JSON]:
 
 
 def receipt(folder: Path, answer: httpx.Response) -> JSON:
-    """The receipt of an answer; it is written when the answer has ended."""
-    request_id = answer.headers["x-request-id"]
+    return receipt_of(folder, answer.headers["x-request-id"])
+
+
+def receipt_of(folder: Path, request_id: str) -> JSON:
+    """The receipt of a request; it is written when the answer has ended."""
     deadline_s = time.monotonic() + 5
     while time.monotonic() < deadline_s:
         if found := records(folder, kind="request", request_id=request_id):
@@ -95,8 +99,6 @@ def test_a_receipt_holds_what_an_answer_comes_from(site: Gateway, folder: Path) 
 
 
 def test_a_digest_can_be_made_anew_by_who_has_the_text(site: Gateway, folder: Path) -> None:
-    import hashlib
-
     asked = chat("grüezi fake:tokens=2")
     one = receipt(folder, site.client.post(CHAT, json=asked))
     prompt = {"messages": asked["messages"]}
@@ -106,9 +108,8 @@ def test_a_digest_can_be_made_anew_by_who_has_the_text(site: Gateway, folder: Pa
 
 def test_no_text_lies_in_the_log(site: Gateway, folder: Path) -> None:
     receipt(folder, site.client.post(CHAT, json=chat("unmistakable fake:tokens=2")))
-    assert not [
-        one for one in segments_in(folder / "audit") if b"unmistak" in one.path.read_bytes()
-    ]
+    log = b"".join(one.path.read_bytes() for one in segments_in(folder / "audit"))
+    assert b"unmistak" not in log
 
 
 @pytest.mark.parametrize(
@@ -194,13 +195,11 @@ def test_an_apply_is_there_and_one_that_is_refused(site: Gateway, folder: Path, 
     assert "nothing" in refused["text"]
     new.write_text(SITE.replace("checkpoint_every_s: 1", "checkpoint_every_s: 2"))
     answer = desk.admin.post("/admin/v1/apply", json={"site_file": str(new)}, timeout=30)
-    assert "audit.checkpoint_every_s" in answer.json()["error"]["message"]
+    assert "audit.checkpoint_every_s" in answer.text
     new.write_text(SITE)
 
 
 def replayed(inhouse: Inhouse, folder: Path, answer: httpx.Response) -> tuple[int, JSON]:
-    receipt(folder, answer)
-    _wait_for_text(folder, answer.headers["x-request-id"])
     words = ("--site", str(folder / "site.yaml"), "--json")
     done = inhouse("replay", answer.headers["x-request-id"], *words)
     assert done.out, done.err
@@ -209,14 +208,17 @@ def replayed(inhouse: Inhouse, folder: Path, answer: httpx.Response) -> tuple[in
     return done.code, said
 
 
-def _wait_for_text(folder: Path, request_id: str) -> None:
-    deadline_s = time.monotonic() + 2
+def kept(folder: Path, answer: httpx.Response) -> httpx.Response:
+    """The answer, once its text is in the database."""
+    asked = "SELECT 1 FROM request_texts WHERE request_id = ?"
+    request_id = answer.headers["x-request-id"]
+    deadline_s = time.monotonic() + 5
     while time.monotonic() < deadline_s:
         with closing(sqlite3.connect(f"file:{folder}/inhouse.db?mode=ro", uri=True)) as database:
-            asked = "SELECT 1 FROM request_texts WHERE request_id = ?"
             if database.execute(asked, (request_id,)).fetchone():
-                return
+                return answer
         time.sleep(0.02)
+    raise AssertionError(f"the text of {request_id} is not kept")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -225,10 +227,10 @@ def test_a_request_is_run_again_and_is_the_same(
 ) -> None:
     client = desk.asking(f"again-{stream}", "kept")
     asked = chat("again fake:tokens=9", stream=stream, temperature=0)
-    code, said = replayed(inhouse, folder, client.post(CHAT, json=asked))
+    code, said = replayed(inhouse, folder, kept(folder, client.post(CHAT, json=asked)))
     (run,) = said["runs"]
     assert (code, run["identical"], run["why"]) == (0, True, [])
-    (again,) = records(folder, kind="request", request_id=run["replayed_as"])
+    again = receipt_of(folder, run["replayed_as"])
     assert (again["key"], again["tenant"]) == ("operator", "default")
 
 
@@ -245,23 +247,24 @@ def test_every_family_is_run_again(
     path: str, body: JSON, desk: Desk, folder: Path, inhouse: Inhouse
 ) -> None:
     client = desk.asking(f"family{path.replace('/', '-')}", "kept")
-    code, said = replayed(inhouse, folder, client.post(path, json={"model": "fake"} | body))
+    answer = kept(folder, client.post(path, json={"model": "fake"} | body))
+    code, said = replayed(inhouse, folder, answer)
     assert (code, said["runs"][0]["identical"]) == (0, True)
 
 
 def test_text_that_was_not_kept_is_not_run(
     site: Gateway, folder: Path, inhouse: Inhouse, desk: Desk
 ) -> None:
-    code, said = replayed(inhouse, folder, site.client.post(CHAT, json=chat()))
+    answer = site.client.post(CHAT, json=chat())
+    receipt(folder, answer)
+    code, said = replayed(inhouse, folder, answer)
     assert (code, said["runs"]) == (5, [])
     assert "had not asked for that" in said["why"]
     done = inhouse("replay", "req_none", "--site", str(folder / "site.yaml"))
     assert done.code == 5
     assert "has no receipt" in done.out
     desk.tenant("gone", settings={"audit_text": True})
-    answer = desk.asking("gone", "gone").post(CHAT, json=chat())
-    receipt(folder, answer)
-    _wait_for_text(folder, answer.headers["x-request-id"])
+    answer = kept(folder, desk.asking("gone", "gone").post(CHAT, json=chat()))
     erased = desk.admin.post("/admin/v1/tenants/gone/erase", json={})
     assert erased.json()["erased"]["request_texts"] == 1
     code, said = replayed(inhouse, folder, answer)
@@ -270,10 +273,9 @@ def test_text_that_was_not_kept_is_not_run(
 
 
 def test_a_text_that_was_changed_is_found(desk: Desk, folder: Path, inhouse: Inhouse) -> None:
-    answer = desk.asking("forged", "kept").post(CHAT, json=chat("the truth fake:tokens=3"))
-    receipt(folder, answer)
+    asked = chat("the truth fake:tokens=3")
+    answer = kept(folder, desk.asking("forged", "kept").post(CHAT, json=asked))
     request_id = answer.headers["x-request-id"]
-    _wait_for_text(folder, request_id)
     with closing(sqlite3.connect(folder / "inhouse.db", timeout=10)) as database:
         (asked,) = database.execute(
             "SELECT asked FROM request_texts WHERE request_id = ?", (request_id,)
@@ -339,8 +341,6 @@ def own(tmp_path: Path) -> Iterator[Callable[[], Gateway]]:
 
     def start() -> Gateway:
         if (tmp_path / "models").exists():
-            from tests.conftest import start_gateway
-
             site = str(tmp_path / "site.yaml")
             running.append(start_gateway(tmp_path, "serve", "--site", site, "--starter-key"))
         else:
@@ -394,8 +394,7 @@ def test_other_models_and_settings_are_told_by_a_replay(
             for model in ("fake", "large")
         ]
         for one in answers:
-            receipt(tmp_path, one)
-            _wait_for_text(tmp_path, one.headers["x-request-id"])
+            kept(tmp_path, one)
     assert gateway.stop() == 0
     model = tmp_path / "models" / "fake.yaml"
     model.write_text(model.read_text().replace("4000", "3000"))
@@ -419,6 +418,7 @@ def test_a_site_without_an_audit_log(tmp_path: Path) -> None:
 def test_a_start_that_is_refused_is_in_the_log(inhouse: Inhouse, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "weights").mkdir()
+    (tmp_path / "share").mkdir()
     (tmp_path / "models" / "m.yaml").write_text(
         "name: m\nsource: {path: ../weights}\ncontext_tokens: 4000\n"
     )
