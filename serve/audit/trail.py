@@ -36,7 +36,7 @@ RECORD_MAX_BYTES: Final = 96 * 1024
 WAITING_MAX: Final = 1024
 """Records that may wait for room; more are counted as lost, and the log says how many."""
 RETRY_S: Final = 1.0
-SOON: Final = frozenset({"request", "tool.call"})
+MANY: Final = frozenset({"request", "tool.call"})
 """Kinds of which there are many: they wait for others to go to the disk with them."""
 _HEAD_BYTES: Final = 160
 """Of a line, besides what is said: its number, time and chain."""
@@ -195,7 +195,7 @@ class AuditTrail:
             return False
         self.seq, self._head = self.seq + 1, head
         self.counts[kind] += 1
-        self._position = syncer.wrote(soon=kind not in SOON)
+        self._position = syncer.wrote(soon=kind not in MANY)
         return True
 
     def _write_waiting(self) -> None:

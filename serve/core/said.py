@@ -50,11 +50,10 @@ class Said:
         delta = choice.get("delta") or choice.get("message") or choice
         if text := delta.get("content") or delta.get("text"):
             known.text.append(text)
-        if len(delta) > 1:
-            if thought := delta.get("reasoning"):
-                known.reasoning.append(thought)
-            for place, one in enumerate(delta.get("tool_calls") or ()):
-                known.call(one.get("index", place), one.get("function") or {})
+        if thought := delta.get("reasoning"):
+            known.reasoning.append(thought)
+        for place, one in enumerate(delta.get("tool_calls") or ()):
+            known.call(one.get("index", place), one.get("function") or {})
         if (finish := choice.get("finish_reason")) is not None:
             known.finish = finish
 

@@ -353,8 +353,8 @@ def own(tmp_path: Path) -> Iterator[Callable[[], Gateway]]:
         one.stop()
 
 
-def test_a_killed_server_leaves_a_receipt_of_all_it_had_begun(
-    own: Callable[[], Gateway], tmp_path: Path
+def test_a_killed_server_leaves_a_receipt_of_all_it_had_begun_and_commands_go_on_with_its_log(
+    own: Callable[[], Gateway], inhouse: Inhouse, tmp_path: Path
 ) -> None:
     gateway = own()
     asked = chat("fake:tokens=500 fake:pace=0.01", stream=True)
@@ -369,12 +369,6 @@ def test_a_killed_server_leaves_a_receipt_of_all_it_had_begun(
     (one,) = records(tmp_path, kind="request", request_id=request_id)
     assert one["outcome"] == "crashed"
     assert verify(tmp_path / "audit", [tmp_path / "share"]).findings == []
-
-
-def test_keys_made_while_no_server_runs_are_in_the_log(
-    own: Callable[[], Gateway], inhouse: Inhouse, tmp_path: Path
-) -> None:
-    assert own().stop() == 0
     where = ("--site", str(tmp_path / "site.yaml"))
     assert inhouse("keys", "add", "night", *where).code == 0
     assert inhouse("keys", "list", *where).code == 0
