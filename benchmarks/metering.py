@@ -123,7 +123,8 @@ def receipts_us(count: int) -> float:
         return 1e6 * took_s / count
 
     with tempfile.TemporaryDirectory(prefix="audit", dir=ROOT) as folder:
-        return uvloop.run(measured(Path(folder)))
+        took_us: float = uvloop.run(measured(Path(folder)))
+        return took_us
 
 
 def _started(command: Sequence[str], log_file: Path) -> "subprocess.Popen[bytes]":

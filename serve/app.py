@@ -44,7 +44,6 @@ from serve.api.scores import RerankEndpoint, ScoreEndpoint
 from serve.api.tokens import DetokenizeEndpoint, TokenizeEndpoint
 from serve.audit.keeping import TextKeeper
 from serve.audit.receipt import Receipts
-from serve.audit.trail import AuditTrail
 from serve.batch.course import Workplace
 from serve.batch.lanes import Lanes
 from serve.batch.office import Office
@@ -53,7 +52,6 @@ from serve.batch.traffic import PipelineTraffic
 from serve.catalogue import Catalogue
 from serve.core.audit import NO_TRAIL, Trail
 from serve.core.clock import Clock, SystemClock
-from serve.core.errors import SettingsError
 from serve.core.roster import DEFAULT_TENANT, Key, Roster
 from serve.engines.backend import Backend
 from serve.engines.ensemble import joined, remotes_of
@@ -73,7 +71,7 @@ from serve.release.workshop import LocalWorkshop
 from serve.replay import Replays
 from serve.respond.background import Background
 from serve.respond.run import Turns
-from serve.server import Log, Server, without_keys
+from serve.server import Log, Server, trail_of, without_keys
 from serve.settings.keys import digest_of
 from serve.settings.model import ServedModel
 from serve.settings.prices import Pricing
@@ -195,24 +193,10 @@ def compose(
     )  # fmt: skip
 
 
-def trail_of(site: Site, clock: Clock) -> AuditTrail | None:
-    """The site's audit log, not open yet; None where it has none."""
-    return AuditTrail(site.var_dir / "audit", site.audit, clock) if site.audit.enabled else None
-
-
 def _receipts(site: Site, trail: Trail, storage: Storage, directory: Directory) -> Receipts | None:
     if not (site.audit.enabled and site.audit.requests):
         return None
     return Receipts(trail, TextKeeper(storage.texts), directory.text_begun)
-
-
-async def record_refusal(site: Site, error: SettingsError) -> None:
-    """Write down that a site was not served, and why. Raises SetupError."""
-    trail = trail_of(site, SystemClock())
-    if trail is not None:
-        await trail.open()
-        trail.record("server.refused", {"site": site.site, "error": error.message})
-        await trail.close()
 
 
 def starter_of(text: str | None) -> Key | None:

@@ -13,6 +13,7 @@ from serve.api.admin.routes import Desk
 from serve.audit.receipt import Receipts, crashed
 from serve.audit.trail import AuditTrail
 from serve.batch.office import Office
+from serve.core.clock import Clock, SystemClock
 from serve.core.errors import SettingsError, SetupError, StorageUnavailable
 from serve.core.ledger import Opened
 from serve.engines.ensemble import remotes_of
@@ -29,6 +30,20 @@ from serve.state.storage import Storage
 from serve.toolservers.workbench import Workbench
 
 log = logging.getLogger("inhouse")
+
+
+def trail_of(site: Site, clock: Clock) -> AuditTrail | None:
+    """The site's audit log, not open yet; None where it has none."""
+    return AuditTrail(site.var_dir / "audit", site.audit, clock) if site.audit.enabled else None
+
+
+async def record_refusal(site: Site, error: SettingsError) -> None:
+    """Write down that a site was not served, and why. Raises SetupError."""
+    trail = trail_of(site, SystemClock())
+    if trail is not None:
+        await trail.open()
+        trail.record("server.refused", {"site": site.site, "error": error.message})
+        await trail.close()
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import typer
 import uvloop
 
 from serve import log
-from serve.app import compose, record_refusal
+from serve.app import compose
 from serve.cli.terminal import OptionalSiteOption, out
 from serve.console import announce
 from serve.core.errors import SettingsError
 from serve.door import run
-from serve.server import Server
+from serve.server import Server, record_refusal
 from serve.settings.keys import starter_key
 from serve.settings.site import Site
 from serve.sites import (
