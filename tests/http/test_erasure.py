@@ -90,7 +90,8 @@ def test_an_erasure_leaves_nothing_and_nothing_comes_back(
     assert told == [
         ["kind", "erased"], ["responses", "2"], ["conversations", "1"],
         ["chat", "completions", "1"], ["files", "1"], ["uploads", "1"], ["batches", "1"],
-        ["together", "7"], ["stopped", "first:", "1", "responses,", "1", "batches"],
+        ["idempotency", "keys", "0"], ["request", "texts", "0"], ["together", "7"],
+        ["stopped", "first:", "1", "responses,", "1", "batches"],
     ]  # fmt: skip
     for _ in range(2):
         assert {kind: leaves.get(path).status_code for kind, path in gone.items()} == dict.fromkeys(
