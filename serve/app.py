@@ -14,8 +14,7 @@ from serve.admission.entrance import Entrance
 from serve.admission.gate import Gate
 from serve.admission.quotas import Quotas
 from serve.admission.salt import Salts
-from serve.admission.steady import SteadyClock
-from serve.admission.tenants import Budgets, TenantLimits
+from serve.admission.tenants import Budgets
 from serve.api import (
     batches,
     conversations,
@@ -34,7 +33,7 @@ from serve.api.admin.routes import Desk
 from serve.api.admin.tenancy import AdminDoor, Tenancy
 from serve.api.body import JsonBodies
 from serve.api.embeddings import EmbeddingsEndpoint
-from serve.api.envelope import Envelope, Once
+from serve.api.envelope import Envelope
 from serve.api.generate import ChatEndpoint, CompletionsEndpoint
 from serve.api.idempotency import once
 from serve.api.inside import Inside
@@ -42,15 +41,13 @@ from serve.api.messages import CountTokensEndpoint, MessagesEndpoint
 from serve.api.responses import CompactEndpoint, InputTokensEndpoint, ResponsesEndpoint
 from serve.api.scores import RerankEndpoint, ScoreEndpoint
 from serve.api.tokens import DetokenizeEndpoint, TokenizeEndpoint
-from serve.audit.keeping import TextKeeper
-from serve.audit.receipt import Receipts
 from serve.batch.course import Workplace
 from serve.batch.lanes import Lanes
 from serve.batch.office import Office
 from serve.batch.ports import ENDPOINTS
 from serve.batch.traffic import PipelineTraffic
 from serve.catalogue import Catalogue
-from serve.core.audit import NO_TRAIL, Trail
+from serve.core.audit import Trail
 from serve.core.clock import Clock, SystemClock
 from serve.core.roster import DEFAULT_TENANT, Key, Roster
 from serve.engines.backend import Backend
@@ -58,8 +55,8 @@ from serve.engines.ensemble import joined, remotes_of
 from serve.engines.fingerprint import engine_version
 from serve.engines.portfolio import Portfolio
 from serve.engines.resident import Resident
+from serve.kept import Kept, kept
 from serve.lookout import Swaps, watch
-from serve.metering.ledger import DiskLedger
 from serve.metering.meter import Meter
 from serve.metering.metrics import Metrics
 from serve.pipeline import Pipeline
@@ -71,13 +68,12 @@ from serve.release.workshop import LocalWorkshop
 from serve.replay import Replays
 from serve.respond.background import Background
 from serve.respond.run import Turns
-from serve.server import Log, Server, trail_of, without_keys
+from serve.server import Server, without_keys
 from serve.settings.keys import digest_of
 from serve.settings.model import ServedModel
 from serve.settings.prices import Pricing
 from serve.settings.site import Site
 from serve.sites import Origin
-from serve.state.directory import Directory
 from serve.state.erasure import Eraser
 from serve.state.storage import Storage
 from serve.toolservers.workbench import Workbench
@@ -111,76 +107,38 @@ def compose(
     """
     clock = clock or SystemClock()
     metrics = Metrics(__version__)
-    storage = Storage(site.state, site.var_dir, site.files, site.idempotency)
-    steady = SteadyClock(clock)
-    bounds = TenantLimits(site.limits.each_tenant)
-    directory = bounds.own = Directory(storage.database, steady.now_s, lambda: bounds.everyone)
-    audit = trail_of(site, clock)
-    trail = audit or NO_TRAIL
-    ledger = DiskLedger(site.var_dir / "ledger", storage.usage, Pricing(site.prices), clock)
-    metrics.ledger_now = ledger.state
-    metrics.audit_now = audit.state if audit is not None else None
-    receipts = _receipts(site, trail, storage, directory)
-    meter = Meter(metrics, clock, ledger, receipts)
+    keeps = kept(site, clock, metrics)
+    storage, directory, trail = keeps.storage, keeps.directory, keeps.audit.records
     kind = site.engine_defaults.kind
     catalogue = Catalogue(site.var_dir, engine_version(kind), fake=kind == "fake")
-    served = catalogue.served(_pairs(site, portfolio))
-    catalogue.tidy(served)
+    meter = Meter(metrics, clock, keeps.ledger, keeps.audit.receipts)
+    pipeline = _pipeline(site, portfolio, catalogue, keeps, meter, starter)
     portfolio.observer = Swaps(trail, metrics)
-    metrics.waiting_now = portfolio.waiting
-    entrance = _entrance(site, steady, ledger, bounds)
-    gate = entrance.gate
-    authenticator = Authenticator(
-        required=site.auth.mode == "keys", starter=starter_of(starter), now_s=steady.now_s
-    )
-    pipeline = Pipeline(
-        served, gate, meter, site.limits.ready_wait_s, site.routes, entrance,
-        queue_wait_s=site.limits.queue_wait_s, keys=authenticator, salts=Salts(),
-    )  # fmt: skip
-    directory.subscribe(partial(_learn, pipeline))
-    metrics.lines_now = gate.waiting
-    for one in served:
+    metrics.waiting_now, metrics.lines_now = portfolio.waiting, pipeline.gate.waiting
+    for one in pipeline.served:
         watch(one.backend, one.model, metrics, pipeline, trail)
-    endpoints = _endpoints(site, pipeline, authenticator, storage, directory.erasures_of)
     workbench = Workbench(site.tool_servers, os.environ, site.var_dir / "tools", metrics, trail)
     turns = Turns(
         pipeline, storage.responses, storage.conversations, storage.turnbook, storage.ttl_s,
         workbench, directory.erasures_of,
     )  # fmt: skip
     background = Background(turns)
-    endpoints |= _responding(site, turns, background, authenticator)
-    bodies = JsonBodies(site.limits)
-    inside = Inside(authenticator)
+    endpoints = _endpoints(site, pipeline, storage, directory.erasures_of)
+    endpoints |= _responding(site, turns, background, pipeline.keys)
+    inside = Inside(pipeline.keys)
     office = _office(site, storage, pipeline, metrics, inside, endpoints)
-    uploading = files.Uploading(site.files)
-    routers = (
-        conversations.router(storage.conversations, authenticator, bodies),
-        stored.router(storage.completions, authenticator, bodies),
-        responses.router(storage.responses, background, authenticator),
-        files.router(storage.files, uploading, authenticator),
-        uploads.router(storage.uploads, uploading, authenticator, bodies),
-        batches.router(office, authenticator, bodies),
-    )
-    sockets = {"/v1/responses": responses.Sockets(turns, background, authenticator, site.limits)}
+    bodies, uploading = JsonBodies(site.limits), files.Uploading(site.files)
+    sockets = {"/v1/responses": responses.Sockets(turns, background, pipeline.keys, site.limits)}
     stops = {"responses": background.drop, "batches": office.drop}
     tenancy = Tenancy(directory, Eraser(directory, storage.retention, stops), trail)
-    asgi = inside.app = _asgi(
-        endpoints,
-        pipeline,
-        authenticator,
-        metrics,
-        routers,
-        sockets,
-        tenancy,
-        once(storage.idempotency, authenticator, site.idempotency),
-    )
+    routers = _routers(storage, background, office, pipeline.keys, bodies, uploading)
+    asgi = inside.app = _asgi(endpoints, pipeline, metrics, routers, sockets, tenancy, storage)
     release = None
     if origin is not None:
         bounded = (*endpoints.values(), *sockets.values(), bodies)
         settle = _settling(
-            origin, pipeline, authenticator, bounded, portfolio, metrics, storage, office,
-            uploading, workbench, ledger,
-        )  # fmt: skip
+            origin, pipeline, bounded, portfolio, metrics, keeps, office, uploading, workbench
+        )
         release = _release(origin, pipeline, portfolio, catalogue, metrics, settle, trail)
     adapters = Adapters(pipeline, catalogue.looked_again)
     desk = Desk(
@@ -188,15 +146,34 @@ def compose(
         Replays(pipeline, storage.texts),
     )  # fmt: skip
     return Server(
-        site, asgi, portfolio, pipeline, metrics, adapters, desk, storage, office, background,
-        workbench, ledger, steady, directory, Log(audit, receipts), release,
+        site, asgi, portfolio, pipeline, metrics, adapters, desk, keeps, office, background,
+        workbench, release,
     )  # fmt: skip
 
 
-def _receipts(site: Site, trail: Trail, storage: Storage, directory: Directory) -> Receipts | None:
-    if not (site.audit.enabled and site.audit.requests):
-        return None
-    return Receipts(trail, TextKeeper(storage.texts), directory.text_begun)
+def _pipeline(
+    site: Site,
+    portfolio: Portfolio,
+    catalogue: Catalogue,
+    keeps: Kept,
+    meter: Meter,
+    starter: str | None,
+) -> Pipeline:
+    """The way of all requests to the site's engines."""
+    served = catalogue.served(_pairs(site, portfolio))
+    catalogue.tidy(served)
+    limits, steady = site.limits, keeps.steady
+    gate = Gate(limits.queue_requests, limits.queue_tokens, fair=limits.order == "fair")
+    entrance = Entrance(gate, Quotas(steady.now_s), keeps.limits, Budgets(keeps.ledger.spending))
+    keys = Authenticator(
+        required=site.auth.mode == "keys", starter=starter_of(starter), now_s=steady.now_s
+    )
+    pipeline = Pipeline(
+        served, gate, meter, limits.ready_wait_s, site.routes, entrance,
+        queue_wait_s=limits.queue_wait_s, keys=keys, salts=Salts(),
+    )  # fmt: skip
+    keeps.directory.subscribe(partial(_learn, pipeline))
+    return pipeline
 
 
 def starter_of(text: str | None) -> Key | None:
@@ -209,18 +186,6 @@ def starter_of(text: str | None) -> Key | None:
 def _learn(pipeline: Pipeline, roster: Roster) -> None:
     pipeline.salts.learn(roster)
     pipeline.withdraw(pipeline.keys.learn(roster))
-
-
-def _entrance(
-    site: Site, steady: SteadyClock, ledger: DiskLedger, bounds: TenantLimits
-) -> Entrance:
-    limits = site.limits
-    return Entrance(
-        Gate(limits.queue_requests, limits.queue_tokens, fair=limits.order == "fair"),
-        Quotas(steady.now_s),
-        bounds,
-        Budgets(ledger.spending),
-    )
 
 
 def _office(
@@ -280,17 +245,16 @@ def _release(
 def _settling(
     origin: Origin,
     pipeline: Pipeline,
-    authenticator: Authenticator,
     bounded: Sequence[Endpoint | responses.Sockets | JsonBodies],
     portfolio: Portfolio,
     metrics: Metrics,
-    storage: Storage,
+    keeps: Kept,
     office: Office,
     uploading: files.Uploading,
     workbench: Workbench,
-    ledger: DiskLedger,
 ) -> Settle:
     """What of a new site's own settings counts at once."""
+    authenticator, storage = pipeline.keys, keeps.storage
 
     def settle(site: Site) -> Callable[[], None]:
         required = site.auth.mode == "keys"
@@ -307,7 +271,8 @@ def _settling(
             pipeline.entrance.limits.everyone = limits.each_tenant
             pipeline.ready_wait_s = limits.ready_wait_s
             storage.settings = site.state
-            ledger.price = Pricing(site.prices)
+            storage.idempotency.settings = site.idempotency
+            keeps.ledger.price = Pricing(site.prices)
             storage.file_bounds = uploading.bounds = site.files
             office.settle(site.batches, int(limits.body_mib * 2**20))
             workbench.settle(tool_servers)
@@ -327,13 +292,9 @@ def _settling(
 
 
 def _endpoints(
-    site: Site,
-    pipeline: Pipeline,
-    authenticator: Authenticator,
-    storage: Storage,
-    erasures: Callable[[str], int],
+    site: Site, pipeline: Pipeline, storage: Storage, erasures: Callable[[str], int]
 ) -> dict[str, Endpoint]:
-    at = (pipeline, authenticator, site.limits)
+    at = (pipeline, pipeline.keys, site.limits)
     return {
         "/v1/chat/completions": ChatEndpoint(*at, storage.completions, erasures),
         "/v1/completions": CompletionsEndpoint(*at),
@@ -358,29 +319,47 @@ def _responding(
     }
 
 
+def _routers(
+    storage: Storage,
+    background: Background,
+    office: Office,
+    keys: Authenticator,
+    bodies: JsonBodies,
+    uploading: files.Uploading,
+) -> tuple[APIRouter, ...]:
+    return (
+        conversations.router(storage.conversations, keys, bodies),
+        stored.router(storage.completions, keys, bodies),
+        responses.router(storage.responses, background, keys),
+        files.router(storage.files, uploading, keys),
+        uploads.router(storage.uploads, uploading, keys, bodies),
+        batches.router(office, keys, bodies),
+    )
+
+
 def _asgi(
     direct: Mapping[str, Endpoint],
     pipeline: Pipeline,
-    authenticator: Authenticator,
     metrics: Metrics,
     routers: Iterable[APIRouter],
     sockets: Mapping[str, responses.Sockets],
     tenancy: Tenancy,
-    run_once: Once,
+    storage: Storage,
 ) -> ASGIApp:
+    keys = pipeline.keys
     app = FastAPI(title="Inhouse", version=__version__, openapi_url=None, redirect_slashes=False)
     errors.install(app)
-    app.include_router(models.router(pipeline, authenticator))
+    app.include_router(models.router(pipeline, keys))
     for one in routers:
         app.include_router(one)
     # Known to the framework too, which answers other methods there.
     app.router.routes[:0] = posted(direct, app.router.routes)
     app.include_router(health.router(pipeline, metrics))
-    app.include_router(openapi.router(authenticator))
+    app.include_router(openapi.router(keys))
     return Envelope(
         app,
         {path: errors.Guard(one) for path, one in direct.items()},
         {path: errors.Guard(one) for path, one in sockets.items()},
-        errors.Guard(AdminDoor(app, tenancy.app, authenticator)),
-        run_once,
+        errors.Guard(AdminDoor(app, tenancy.app, keys)),
+        once(storage.idempotency, keys),
     )

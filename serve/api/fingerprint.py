@@ -6,19 +6,24 @@ from typing import Final
 
 from starlette.types import Message, Scope
 
+from serve.core.grant import EVERYTHING, Grant
+
 BOUNDARY_MAX_CHARS: Final = 70
 """RFC 2046, section 5.1.1."""
 
 
 class Fingerprint:
-    """SHA-256 of a request's method, address and body.
+    """SHA-256 of a request's method, address and body, and of what its sender may do: nobody is
+    told the answer to what he may not ask.
 
     The boundary between the parts of a form does not count: clients make a new one at each try.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, grant: Grant = EVERYTHING) -> None:
         self._hash = hashlib.sha256()
-        for part in (scope["method"].encode(), scope["path"].encode(), scope["query_string"]):
+        may = (grant.models, grant.endpoints and sorted(grant.endpoints), grant.admin)
+        said = (scope["method"], scope["path"], repr(may))
+        for part in (scope["query_string"], *(one.encode() for one in said)):
             self._hash.update(b"%d:%s" % (len(part), part))
         self._boundary = _boundary_of(scope)
         self._left = b""

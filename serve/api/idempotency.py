@@ -40,18 +40,20 @@ _ENDS: Final = (
 class Keys(Protocol):
     """See `serve.state.idempotency.IdempotencyKeys`."""
 
+    settings: Idempotency
+
     async def claim(self, tenant: str, key: str) -> Claim | Result: ...
     async def finish(self, claim: Claim, result: Result) -> None: ...
     async def release(self, claim: Claim) -> None: ...
 
 
-def once(keys: Keys, authenticator: Authenticator, settings: Idempotency) -> Once:
+def once(keys: Keys, authenticator: Authenticator) -> Once:
     """Puts before an application what runs a request once, where the request asks for it."""
 
     def before(app: ASGIApp, scope: Scope) -> ASGIApp:
         if scope["method"] != "POST" or all(name != HEADER for name, _ in scope["headers"]):
             return app
-        return Guard(RunOnce(app, keys, authenticator, settings))
+        return Guard(RunOnce(app, keys, authenticator))
 
     return before
 
@@ -59,25 +61,23 @@ def once(keys: Keys, authenticator: Authenticator, settings: Idempotency) -> Onc
 class RunOnce:
     """An application, each of whose keyed requests is run once."""
 
-    def __init__(
-        self, app: ASGIApp, keys: Keys, authenticator: Authenticator, settings: Idempotency
-    ) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, authenticator: Authenticator) -> None:
         self._app = app
         self._keys = keys
         self._authenticator = authenticator
-        self._result_max_bytes = int(settings.result_mib * 2**20)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = _key_of(scope)
-        tenant = self._authenticator.authenticate(scope["headers"]).tenant
-        known = await self._keys.claim(tenant, key)
-        fingerprint = Fingerprint(scope)
+        principal = self._authenticator.authenticate(scope["headers"])
+        known = await self._keys.claim(principal.tenant, key)
+        fingerprint = Fingerprint(scope, principal.grant)
         if isinstance(known, Result):
             await _check(known, fingerprint, receive)
             await _replay(known, send)
             return
         # What an operator is answered may hold a new key, which is kept nowhere.
-        room = 0 if scope["path"].startswith(ADMIN_PATH) else self._result_max_bytes
+        secret = scope["path"].startswith(ADMIN_PATH)
+        room = 0 if secret else int(self._keys.settings.result_mib * 2**20)
         run = _Run(self._keys, known, fingerprint, send, room)
 
         async def seen() -> Message:
@@ -172,8 +172,8 @@ async def _check(known: Result, fingerprint: Fingerprint, receive: Receive) -> N
         fingerprint.feed(message)
     if not fingerprint.whole or fingerprint.digest() != known.digest:
         raise KeyReused(
-            "This Idempotency-Key was sent with another request: another address or another body. "
-            "Use a new key for each request.",
+            "This Idempotency-Key was sent with another request: another address, another body or "
+            "an API key of other scopes. Use a new key for each request.",
             param="Idempotency-Key",
         )
 

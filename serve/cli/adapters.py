@@ -6,7 +6,7 @@ import typer
 
 from serve.cli.models import client_of
 from serve.cli.table import aligned
-from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, out, print_json
+from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, print_json, say
 
 COLUMNS: Final = ("adapter", "also", "rank", "digest", "in hand")
 LOOK_TIMEOUT_S: Final = 600.0
@@ -30,8 +30,7 @@ def adapters(
     if as_json:
         print_json(answer)
         return
-    for line in lines(answer):
-        out.print(line, markup=False, soft_wrap=True)
+    say(*lines(answer))
 
 
 def lines(answer: dict[str, Any]) -> list[str]:

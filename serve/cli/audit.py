@@ -13,7 +13,7 @@ from serve.audit.key import PublicKey, public_key
 from serve.audit.search import Wanted, search
 from serve.audit.verify import Verdict, day, lines_of, verify
 from serve.cli.table import aligned
-from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, out, print_json
+from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, print_json, say
 from serve.core.errors import SettingsError
 from serve.settings.load import load_site
 
@@ -56,8 +56,7 @@ def check(
     if as_json:
         print_json(_plain(verdict))
     else:
-        for line in lines_of(verdict):
-            out.print(line, markup=False, soft_wrap=True)
+        say(*lines_of(verdict))
     if not verdict.good:
         sys.exit(NOT_WHOLE)
 
@@ -96,8 +95,7 @@ def show(
         for fields in found:
             sys.stdout.write(orjson.dumps(fields).decode() + "\n")
         return
-    for line in aligned([COLUMNS, *map(_row, found)], left=COLUMNS[1:]):
-        out.print(line, markup=False, soft_wrap=True)
+    say(*aligned([COLUMNS, *map(_row, found)], left=COLUMNS[1:]))
 
 
 def _keys(file: Path | None) -> list[PublicKey]:

@@ -8,7 +8,7 @@ import typer
 
 from serve.cli.models import client_of
 from serve.cli.table import NOTHING, aligned, span
-from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, out, print_json
+from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, print_json, say
 
 COLUMNS: Final = ("batch", "status", "key", "endpoint", "lines", "done", "failed", "age", "left")
 LEFT: Final = COLUMNS[:4]
@@ -31,14 +31,13 @@ def batches(
         if as_json:
             print_json(told)
         else:
-            out.print(f"{told['id']}: {told['status']}", markup=False, soft_wrap=True)
+            say(f"{told['id']}: {told['status']}")
         return
     answer = client.get(path)
     if as_json:
         print_json(answer)
         return
-    for line in lines(answer, time.time()):
-        out.print(line, markup=False, soft_wrap=True)
+    say(*lines(answer, time.time()))
 
 
 def lines(answer: dict[str, Any], now_s: float) -> list[str]:

@@ -17,7 +17,7 @@ from benchmarks.load.metrics import PRESETS, preset
 from benchmarks.load.result import Objective, Result, load, save
 from benchmarks.load.sweep import Rate, Search
 from benchmarks.load.target import CapField, Target, target
-from serve.cli.terminal import JsonOption, err, out
+from serve.cli.terminal import JsonOption, err, out, say
 from serve.core.errors import SettingsError
 
 FOLDER: Final = Path("bench")
@@ -108,11 +108,10 @@ def make(
         made = compose.replayed(file.stem, replayed, seed, extra)
     workload.save(file, made)
     words, tokens = compose.token_counts(made.requests)
-    out.print(
+    say(
         f"{file}: {len(made.requests)} requests in {made.duration_s:.0f} s "
         f"({made.rate_per_s:.2f}/s), {words} words of prompts, at most {tokens} tokens of answers, "
         f"sha256 {made.heading.sha256[:12]}",
-        markup=False, soft_wrap=True,
     )  # fmt: skip
 
 
@@ -172,7 +171,7 @@ def run(
     result = uvloop.run(session.run_to(where, there, what, conditions))
     if key is not None:
         save(where, seal.sealed(result, key))
-    out.print(f"{result.verdict}\n{where}", markup=False, soft_wrap=True)
+    say(f"{result.verdict}\n{where}")
     if not result.valid:
         sys.exit(1)
 
@@ -209,9 +208,8 @@ def search(
     asked = Search(low, high, precision, repeats)
     found = uvloop.run(session.sweep_to(where, there, what, conditions, asked, _show_rate))
     held, failed = found.highest_held_per_s, found.lowest_failed_per_s
-    out.print(
+    say(
         f"{found.ending}: held {_rate(held)}, did not hold {_rate(failed)}\n{where}",
-        markup=False, soft_wrap=True,
     )  # fmt: skip
     if found.ending not in ("found", "held at the highest rate"):
         sys.exit(1)
@@ -247,8 +245,7 @@ def hold(
     if as_json:
         sys.stdout.write(found.model_dump_json(indent=2) + "\n")
     else:
-        for line in (*(one.words for one in found.findings), *found.remarks, found.judgement):
-            out.print(line, markup=False, soft_wrap=True)
+        say(*(*(one.words for one in found.findings), *found.remarks, found.judgement))
     sys.exit({"pass": 0, "fail": 1, "inconclusive": INCONCLUSIVE}[found.judgement])
 
 

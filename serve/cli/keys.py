@@ -18,6 +18,7 @@ from serve.cli.terminal import (
     err,
     out,
     print_json,
+    say,
 )
 from serve.core.errors import SettingsError
 from serve.core.roster import DEFAULT_TENANT
@@ -71,8 +72,7 @@ def show(
     if as_json:
         print_json(answer)
         return
-    for line in lines(answer, time.time()):
-        out.print(line, markup=False, soft_wrap=True)
+    say(*lines(answer, time.time()))
 
 
 @app.command("revoke")
@@ -84,7 +84,7 @@ def revoke(
 ) -> None:
     """End a key now, and what is being answered to it."""
     for one in tenants_of(site_file, socket).post(_path(key, tenant, "/revoke"))["data"]:
-        out.print(f"{one['name']} ({one['id']}): revoked", markup=False, soft_wrap=True)
+        say(f"{one['name']} ({one['id']}): revoked")
 
 
 @app.command("rotate")
@@ -115,7 +115,7 @@ def remove(
 ) -> None:
     """Revoke a key and forget it."""
     for one in tenants_of(site_file, socket).delete(_path(key, tenant))["data"]:
-        out.print(f"{one['name']} ({one['id']}): removed", markup=False, soft_wrap=True)
+        say(f"{one['name']} ({one['id']}): removed")
 
 
 def lines(answer: dict[str, Any], now_s: float) -> list[str]:

@@ -12,7 +12,15 @@ from rich.text import Text
 
 from serve.cli import table
 from serve.cli.client import AdminClient
-from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, out, print_json
+from serve.cli.terminal import (
+    QUICKSTART,
+    JsonOption,
+    SiteOption,
+    SocketOption,
+    out,
+    print_json,
+    say,
+)
 from serve.core.errors import RequestError
 from serve.settings.load import load_site
 
@@ -33,7 +41,7 @@ def status(
     if as_json:
         print_json(_measured(client))
     elif once or not out.is_terminal:
-        out.print(table.plain(_measured(client)), markup=False, soft_wrap=True)
+        say(table.plain(_measured(client)))
     else:
         _live(client)
 

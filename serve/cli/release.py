@@ -9,7 +9,7 @@ from rich.text import Text
 
 from serve.cli.client import NO_SERVER, AdminClient
 from serve.cli.models import client_of
-from serve.cli.terminal import JsonOption, SiteOption, SocketOption, out, print_json
+from serve.cli.terminal import JsonOption, SiteOption, SocketOption, out, print_json, say
 from serve.core.errors import RequestError
 from serve.release.events import Outcome
 from serve.release.foresight import from_nothing
@@ -37,8 +37,7 @@ def plan(site_file: SiteOption, socket: SocketOption = None, as_json: JsonOption
     if as_json:
         print_json(answer)
         return
-    for line in answer["text"]:
-        out.print(line, markup=False, soft_wrap=True)
+    say(*answer["text"])
 
 
 def apply(site_file: SiteOption, socket: SocketOption = None) -> None:
@@ -61,7 +60,7 @@ def _watch(client: AdminClient, site_file: Path) -> None:
             last = event
             if event.get("outcome") in (None, Outcome.APPLIED):
                 shown.update(Text(event["text"]))
-                out.print(event["text"], markup=False, soft_wrap=True)
+                say(event["text"])
     if "outcome" not in last:
         raise RequestError("the server ended before the apply did; its log says why", code="lost")
     if last["outcome"] != Outcome.APPLIED:

@@ -7,7 +7,7 @@ import typer
 
 from serve.audit.search import Wanted, search
 from serve.cli.client import AdminClient
-from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, out, print_json
+from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, print_json, say
 from serve.core.errors import RequestError
 from serve.settings.load import load_site
 
@@ -49,7 +49,7 @@ def replay(
         print_json({"request_id": request_id, "exit_code": code, "why": why, "runs": runs})
     else:
         for line in [f"{request_id}: {why}"] if why is not None else lines(runs):
-            out.print(line, markup=False, soft_wrap=True)
+            say(line)
     sys.exit(code)
 
 

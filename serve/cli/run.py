@@ -16,7 +16,8 @@ from serve.cli.terminal import OptionalSiteOption, out
 from serve.console import announce
 from serve.core.errors import SettingsError
 from serve.door import run
-from serve.server import Server, record_refusal
+from serve.kept import record_refusal
+from serve.server import Server
 from serve.settings.keys import starter_key
 from serve.settings.site import Site
 from serve.sites import (

@@ -9,7 +9,7 @@ import typer
 
 from serve import __version__
 from serve.api.openapi import document
-from serve.cli.terminal import QUICKSTART, SiteArgument, SiteOption, out
+from serve.cli.terminal import QUICKSTART, SiteArgument, SiteOption, out, say
 from serve.engines import survey
 from serve.engines.doctor import examine
 from serve.settings.load import load_site
@@ -20,8 +20,7 @@ from serve.weights.digest import write_manifest
 
 def check(site_file: SiteArgument) -> None:
     """Check a site file and what it names; exit code 2 says it is wrong."""
-    for line in check_site(site_file, check=survey.conflicts, more=survey.lines):
-        out.print(line, markup=False, soft_wrap=True)
+    say(*check_site(site_file, check=survey.conflicts, more=survey.lines))
 
 
 def schema(

@@ -14,7 +14,7 @@ from serve.cli.client import ANSWER_TIMEOUT_S, NO_SERVER, AdminClient, refusal
 from serve.core.audit import NO_TRAIL
 from serve.core.clock import SystemClock
 from serve.core.errors import RequestError
-from serve.server import trail_of
+from serve.kept import trail_of
 from serve.settings.load import load_site
 from serve.settings.site import Site
 from serve.state.directory import Directory

@@ -11,7 +11,15 @@ import yaml
 
 from serve.cli.table import NOTHING, aligned
 from serve.cli.tenancy import ERASE_TIMEOUT_S, tenants_of
-from serve.cli.terminal import QUICKSTART, JsonOption, SiteOption, SocketOption, out, print_json
+from serve.cli.terminal import (
+    QUICKSTART,
+    JsonOption,
+    SiteOption,
+    SocketOption,
+    out,
+    print_json,
+    say,
+)
 from serve.core.errors import SettingsError
 
 COLUMNS: Final = ("tenant", "cache group", "limits", "held since")
@@ -79,8 +87,7 @@ def show_all(
          _date(one["held_since"]))
         for one in answer["data"]
     ]  # fmt: skip
-    for line in aligned([COLUMNS, *rows], left=COLUMNS):
-        out.print(line, markup=False, soft_wrap=True)
+    say(*aligned([COLUMNS, *rows], left=COLUMNS))
 
 
 @app.command("show")
@@ -140,11 +147,10 @@ def erase(
         return
     rows = [(_in_words(kind), str(count)) for kind, count in told["erased"].items()]
     rows.append(("together", str(sum(told["erased"].values()))))
-    for line in aligned([ERASED, *rows], left=ERASED[:1]):
-        out.print(line, markup=False, soft_wrap=True)
+    say(*aligned([ERASED, *rows], left=ERASED[:1]))
     stopped = [f"{count} {_in_words(kind)}" for kind, count in told["stopped"].items() if count]
     if stopped:
-        out.print(f"stopped first: {', '.join(stopped)}", markup=False, soft_wrap=True)
+        say(f"stopped first: {', '.join(stopped)}")
 
 
 @app.command("hold")
@@ -156,7 +162,7 @@ def hold(
 ) -> None:
     """Put a tenant under a legal hold: nothing of it is destroyed until the hold is lifted."""
     told = tenants_of(site_file, socket).post(f"{_path(name)}/hold", {"reason": reason})
-    out.print(f"{name}: held since {_date(told['set_at'])}", markup=False, soft_wrap=True)
+    say(f"{name}: held since {_date(told['set_at'])}")
 
 
 @app.command("lift")
@@ -168,7 +174,7 @@ def lift(
 ) -> None:
     """Lift a tenant's legal hold: what was deleted or expired meanwhile is destroyed then."""
     told = tenants_of(site_file, socket).post(f"{_path(name)}/lift", {"reason": reason})
-    out.print(f"{name}: lifted {_date(told['lifted_at'])}", markup=False, soft_wrap=True)
+    say(f"{name}: lifted {_date(told['lifted_at'])}")
 
 
 @app.command("holds")
@@ -189,7 +195,7 @@ def show_holds(
         for one in answer["data"]
     ]  # fmt: skip
     for line in aligned([HOLDS, *rows], left=HOLDS) if rows else ["there are no holds"]:
-        out.print(line, markup=False, soft_wrap=True)
+        say(line)
 
 
 @app.command("remove")
@@ -208,7 +214,7 @@ def remove(
             "say --yes to do it"
         )
     gone = tenants.delete(_path(name), ERASE_TIMEOUT_S)
-    out.print(f"{name}: removed, with {gone['objects']} objects", markup=False, soft_wrap=True)
+    say(f"{name}: removed, with {gone['objects']} objects")
 
 
 def _path(name: str) -> str:

@@ -33,6 +33,12 @@ def print_json(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
+def say(*lines: str) -> None:
+    """Lines for a person: nothing in them is markup, and nothing is wrapped."""
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
 def fail(error: InhouseError, code: int) -> None:
     """Say what is wrong in one line, and exit."""
     err.print(error.message, style="red", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 from sqlalchemy import URL
 
 from serve.cli.table import aligned
-from serve.cli.terminal import QUICKSTART, SiteOption, out, print_json
+from serve.cli.terminal import QUICKSTART, SiteOption, print_json, say
 from serve.core.errors import SettingsError, SetupError
 from serve.metering.page import page
 from serve.metering.report import Report, date_of, day_of, needed, report_of
@@ -77,8 +77,7 @@ def report(
         case "html":
             sys.stdout.write(_page(made, plotted, asked, pricing, hosted))
         case _:
-            for line in (*aligned(table(made), left=names), *comparison(made)):
-                out.print(line, markup=False, soft_wrap=True)
+            say(*(*aligned(table(made), left=names), *comparison(made)))
 
 
 def _asked(

@@ -21,6 +21,7 @@ FOR_NEW_ENGINES: Final = (
 AT_ONCE: Final = (
     "site", "auth", "limits", "routes", "reload", "log.level", "engine_defaults.drain_timeout_s",
     "state.ttl_days", "state.tenants", "files", "batches", "tool_servers", "prices",
+    "idempotency",
 )  # fmt: skip
 """Settings that apply from the moment at which the traffic moves."""
 

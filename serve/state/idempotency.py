@@ -57,7 +57,8 @@ class IdempotencyKeys:
     ) -> None:
         self._database = database
         self._owner = owner
-        self._settings = settings
+        self.settings = settings
+        """May be replaced while it serves."""
         self._now_s = now_s
         self._lost: set[str] = set()
         """Claims of requests that have ended, which the database could not be told."""
@@ -129,7 +130,7 @@ class IdempotencyKeys:
         now_s = self._now_s()
         return {
             "id": name, "tenant": tenant, "created_s": now_s,
-            "expires_s": now_s + self._settings.keep_hours * 3600, "owner": self._owner,
+            "expires_s": now_s + self.settings.keep_hours * 3600, "owner": self._owner,
         }  # fmt: skip
 
     def _take_over(self, connection: Connection, row: Row[Any]) -> None:
@@ -146,7 +147,7 @@ class IdempotencyKeys:
     async def _trim(self, tenant: str) -> None:
         own = IDEMPOTENCY_KEYS.c
         ended = select(own.seq).where(own.tenant == tenant, own.status.is_not(None))
-        oldest = ended.order_by(own.seq.desc()).offset(self._settings.tenant_keys).limit(1)
+        oldest = ended.order_by(own.seq.desc()).offset(self.settings.tenant_keys).limit(1)
 
         def work(connection: Connection) -> int:
             last = connection.execute(oldest).scalar()

@@ -6,8 +6,6 @@ of JSON: what was claimed, recorded and refused, and what the log has at the end
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from serve.audit.search import Wanted, search
@@ -16,6 +14,7 @@ from serve.audit.verify import verify
 from serve.core.clock import SystemClock
 from serve.core.errors import StorageUnavailable
 from serve.settings.audit import Audit
+from tests.small_disk import filled, on_small_disk
 
 OPEN = 10
 
@@ -24,14 +23,7 @@ async def main(folder: Path) -> None:
     trail = AuditTrail(folder / "audit", Audit(segment_mib=1), SystemClock())
     await trail.open()
     written = await until_refused(trail, 0, 200)
-    filler = folder / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-                file.flush()
-        except OSError:
-            pass
+    filler = filled(folder)
     for _ in range(OPEN):
         trail.claim()
     written = await until_refused(trail, written, 100_000)
@@ -70,5 +62,4 @@ async def until_refused(trail: AuditTrail, number: int, end: int) -> int:
 
 
 if __name__ == "__main__":
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", sys.argv[1]], check=True)
-    asyncio.run(main(Path(sys.argv[1])))
+    on_small_disk(main)

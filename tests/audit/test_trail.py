@@ -1,7 +1,6 @@
 """The writer: what it leaves behind, however it ends, and what it does where it cannot write."""
 
 import asyncio
-import json
 import os
 import signal
 import stat
@@ -9,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -24,9 +22,7 @@ from serve.core.clock import SystemClock
 from serve.core.errors import SetupError, StorageUnavailable
 from serve.settings.audit import Audit
 from tests.audit.rig import FakeClock, trail_in, write, written
-
-ROOT = Path(__file__).parents[2]
-APART = ("unshare", "--user", "--map-root-user", "--mount")
+from tests.small_disk import ROOT, found_by
 
 
 def kinds(folder: Path) -> list[str]:
@@ -259,19 +255,7 @@ async def test_what_is_too_long_is_told_of_by_its_digest(tmp_path: Path) -> None
 
 
 def test_a_disk_that_fills_up_stops_admission_and_loses_nothing(tmp_path: Path) -> None:
-    mount = ("mount", "-t", "tmpfs", "none", str(tmp_path))
-    try:
-        able = subprocess.run([*APART, *mount], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        able = False
-    if not able:
-        pytest.skip("no file system can be mounted here")
-    done = subprocess.run(
-        [*APART, sys.executable, "-m", "tests.audit.full", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found = found_by("tests.audit.full", tmp_path)
     assert 200 < found["refused_at"] < 20_000
     assert found["failing"]
     assert found["receipts"] == found["written"] + 10

@@ -172,7 +172,9 @@ def test_a_hold_keeps_what_its_client_deletes(
 def test_orders_that_are_refused(
     desk: Desk, path: str, body: dict[str, Any], status: int, code: str
 ) -> None:
-    refused(desk.admin.post(f"/admin/v1/tenants/{path}", json=body), status, code)
+    answer = desk.admin.post(f"/admin/v1/tenants/{path}", json=body)
+    assert refused(answer, status, code)
+    assert desk.admin.get("/admin/v1/tenants/default").json()["held_since"] is None
 
 
 def test_a_conversation_takes_one_turn_at_a_time(desk: Desk) -> None:

@@ -96,6 +96,16 @@ def test_a_key_is_a_tenants(gateway: Gateway) -> None:
         assert colleague.post(CHAT, json=chat(), headers=headers).json()["id"] == ids[0]
 
 
+def test_an_answer_is_told_to_those_who_may_ask_for_it(gateway: Gateway) -> None:
+    headers = key()
+    with Desk(gateway) as desk:
+        writer = desk.asking("writer")
+        reader = desk.asking("reader", scopes={"endpoints": ["files"]})
+        assert writer.post(CHAT, json=chat(), headers=headers).is_success
+        refused(reader.post(CHAT, json=chat(), headers=headers), 422, "idempotency_key_reused")
+        refused(reader.post(CHAT, json=chat(), headers=key()), 403, "permission_denied")
+
+
 def test_one_of_fifty_at_once_is_run(gateway: Gateway) -> None:
     headers, before = key(), run_so_far(gateway)
     body = chat("fake:tokens=10 fake:pace=0.05")

@@ -7,8 +7,6 @@ of JSON: what was settled, how often it was refused, what the database has at th
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from serve.state.usage import UsageRecords
 from serve.store.address import address_of
 from serve.store.database import Database
 from tests.metering.books import SetClock, closed, flat, opened
+from tests.small_disk import filled, on_small_disk
 
 FILE_BYTES = 256 * 1024
 
@@ -32,14 +31,7 @@ async def main(folder: Path) -> None:
     )  # fmt: skip
     await ledger.open()
     settled = await settle_until_refused(ledger, 0, 500)
-    filler = folder / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-                file.flush()
-        except OSError:
-            pass
+    filler = filled(folder)
     settled = await settle_until_refused(ledger, settled, 100_000)
     refused = settled
     failing = ledger.state()
@@ -75,5 +67,4 @@ async def settle_until_refused(ledger: DiskLedger, number: int, end: int) -> int
 
 
 if __name__ == "__main__":
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", sys.argv[1]], check=True)
-    asyncio.run(main(Path(sys.argv[1])))
+    on_small_disk(main)

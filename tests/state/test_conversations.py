@@ -9,13 +9,7 @@ from serve.state.conversations import Conversations
 from serve.state.page import Cut
 from serve.state.records import JSON
 from serve.store.database import Database
-
-
-class Clock:
-    now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.state.clock import Clock
 
 
 @pytest.fixture

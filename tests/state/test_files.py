@@ -14,13 +14,7 @@ from serve.state.folder import GATHERED_BYTES, Folder
 from serve.state.page import Cut
 from serve.state.uploads import UPLOAD_S, Uploads
 from serve.store.database import Database
-
-
-class Clock:
-    now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.state.clock import Clock
 
 
 @pytest.fixture

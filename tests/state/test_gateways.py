@@ -13,14 +13,8 @@ from serve.state.responses import Responses
 from serve.store.address import address_of
 from serve.store.database import Database
 from tests import postgres as pg
+from tests.state.clock import Clock
 from tests.state.test_responses import NOW_S, running
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Node:

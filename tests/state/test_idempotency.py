@@ -13,15 +13,9 @@ from serve.state.gateways import Gateways
 from serve.state.idempotency import TRIM_EVERY, Claim, IdempotencyKeys, Result
 from serve.state.retention import Retention
 from serve.store.database import Database
+from tests.state.clock import Clock
 
 RESULT = Result("d" * 64, 10, 200, [("content-type", "application/json")], b"{}")
-
-
-class Clock:
-    now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
