@@ -7,7 +7,6 @@ work owned by another, and leaves it.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ from typing import IO, Final
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from serve.core.errors import SetupError, StorageUnavailable
+from serve.store.claim import claimed
 from serve.store.database import Database
 from serve.store.tables import CONVERSATIONS, GATEWAYS, RESPONSES
 
@@ -157,15 +157,10 @@ class Gateways:
         """The id of the gateway that was here before; it lives no more."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / NAME_FILE
-            self._name = name = path.open("a+b")
-            try:
-                fcntl.flock(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._let_go()
-                raise SetupError(
-                    f"{self._folder} is in use by another server; give each a var_dir of its own"
-                ) from None
+            self._name = name = claimed(
+                self._folder / NAME_FILE,
+                f"{self._folder} is in use by another server; give each a var_dir of its own",
+            )
             name.seek(0)
             former = name.read().decode(errors="replace").strip()
             name.truncate(0)

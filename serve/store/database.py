@@ -6,7 +6,6 @@ never waits for a disk, and whole: one hop between threads each, however many st
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from sqlalchemy.exc import (
 )
 
 from serve.core.errors import InvalidRequest, SetupError, StorageUnavailable
+from serve.store.claim import claimed
 from serve.store.migration import migrate
 from serve.store.writer import GroupWriter
 
@@ -68,16 +68,11 @@ class Database:
         """
         if not self._sqlite:
             return
-        claimed = Path(f"{self._url.database}.server").open("wb")  # noqa: SIM115 - held until `close`
-        try:
-            fcntl.flock(claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            claimed.close()
-            raise SetupError(
-                f"state.database: {self._url.database} is in use by another server; servers that "
-                "share a database need PostgreSQL"
-            ) from None
-        self._claimed = claimed
+        self._claimed = claimed(
+            Path(f"{self._url.database}.server"),
+            f"state.database: {self._url.database} is in use by another server; servers that "
+            "share a database need PostgreSQL",
+        )
 
     def open(self) -> None:
         """Connect and bring the tables up to date; blocks.

@@ -4,12 +4,11 @@ A disk that fills up later takes no space away from them.
 """
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from typing import IO, Final
 
-from serve.core.errors import SetupError
+from serve.store.claim import claimed
 
 _BLOCK: Final = 2**20
 
@@ -20,15 +19,8 @@ def locked(folder: Path) -> IO[bytes]:
     Raises OSError, and SetupError where another process has the folder.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (folder / "lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise SetupError(
-            f"{folder}: another server uses it; each needs a `var_dir` of its own"
-        ) from None
-    return lock
+    refusal = f"{folder}: another server uses it; each needs a `var_dir` of its own"
+    return claimed(folder / "lock", refusal)
 
 
 def prefilled(path: Path, size_bytes: int, head: bytes = b"") -> int:

@@ -350,11 +350,12 @@ async def test_of_several_gateways_one_runs_a_batch(pair: list[Bench]) -> None:
     assert len(await b.lines(done.body["output_file_id"])) == 10
 
 
-async def test_a_gateway_that_was_slow_leaves_what_another_has_taken(pair: list[Bench]) -> None:
-    async def stuck(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
-        await asyncio.Event().wait()
-        return Answer(200, "req", body)
+async def stuck(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
+    await asyncio.Event().wait()
+    return Answer(200, "req", body)
 
+
+async def test_a_gateway_that_was_slow_leaves_what_another_has_taken(pair: list[Bench]) -> None:
     a, b, _ = pair
     offices = [await a.office(stuck), await b.office(echo)]
     batch = await offices[0].create(WHO, asked(await a.input(3)))
@@ -367,10 +368,6 @@ async def test_a_gateway_that_was_slow_leaves_what_another_has_taken(pair: list[
 
 
 async def test_a_batch_that_is_cancelled_elsewhere_ends(pair: list[Bench]) -> None:
-    async def stuck(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
-        await asyncio.Event().wait()
-        return Answer(200, "req", body)
-
     a, b, _ = pair
     offices = [await a.office(stuck), await b.office(stuck)]
     batch = await offices[0].create(WHO, asked(await a.input(3)))
@@ -385,10 +382,6 @@ async def test_a_batch_that_is_cancelled_elsewhere_ends(pair: list[Bench]) -> No
 
 
 async def test_the_batches_of_one_tenant_are_dropped(bench: Bench) -> None:
-    async def stuck(_: str, body: Mapping[str, Any], __: Principal) -> Answer:
-        await asyncio.Event().wait()
-        return Answer(200, "req", body)
-
     office = await bench.office(stuck)
     await office.create(WHO, asked(await bench.input(3)))
     other = await office.create(Principal("k", "u"), asked(await bench.input(3, "u")))

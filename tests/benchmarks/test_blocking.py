@@ -1,8 +1,6 @@
 """The connection of Locust's users, against the stub; without gevent it simply blocks."""
 
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -13,17 +11,15 @@ from benchmarks.load.flight import Flight, reader_of
 from benchmarks.load.result import Row
 from benchmarks.load.target import Target, target
 from benchmarks.load.workload import Message, Planned
+from tests.benchmarks.paced import paced_stub
 
 PLANNED = Planned(id=0, offset_s=0, messages=(Message(role="user", content="count"),), max_tokens=4)
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.load.stub", "--ttft-s=0.05", "--gap-s=0.01"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stub:
-        assert stub.stdout is not None
-        yield f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
-        stub.terminate()
+    with paced_stub(ttft_s=0.05, gap_s=0.01) as there:
+        yield there
 
 
 def ask(connection: BlockingConnection, there: Target) -> Row:

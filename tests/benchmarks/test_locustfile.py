@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.paced import paced_stub
+
 ROOT = Path(__file__).parents[2]
 LOCUST = Path(sys.executable).parent / "locust"
 FILE = ROOT / "benchmarks" / "load" / "locustfile.py"
@@ -18,11 +20,8 @@ FILE = ROOT / "benchmarks" / "load" / "locustfile.py"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.load.stub", "--ttft-s=0.1", "--gap-s=0.01"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stub:
-        assert stub.stdout is not None
-        yield f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
-        stub.terminate()
+    with paced_stub(ttft_s=0.1, gap_s=0.01) as there:
+        yield there
 
 
 def locust(folder: Path, url: str, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":

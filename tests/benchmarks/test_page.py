@@ -2,14 +2,13 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.load.metrics import PRESETS, preset
+from tests.benchmarks.paced import paced_stub
 from tests.cli.test_bench import inhouse
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +27,8 @@ SHORTER = {
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.load.stub", "--ttft-s=0.05", "--gap-s=0.005"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stub:
-        assert stub.stdout is not None
-        yield f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
-        stub.terminate()
+    with paced_stub(ttft_s=0.05, gap_s=0.005) as there:
+        yield there
 
 
 def test_the_commands_run_in_their_order(tmp_path: Path, url: str) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from serve.cli import main
+from tests.benchmarks.paced import paced_stub
 
 INVALID_KEY = {"API_KEY": "sk-secret"}
 
@@ -45,11 +45,8 @@ def inhouse(cwd: Path, *words: str, **env: str) -> Done:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.load.stub", "--ttft-s=0.05", "--gap-s=0.005"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stub:
-        assert stub.stdout is not None
-        yield f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
-        stub.terminate()
+    with paced_stub(ttft_s=0.05, gap_s=0.005) as there:
+        yield there
 
 
 @pytest.fixture(scope="module")
