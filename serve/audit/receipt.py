@@ -21,16 +21,9 @@ JSON = dict[str, Any]
 
 LONG_BYTES: Final = 64 * 1024
 """What is longer is digested in a thread: 64 KiB take about 0.1 ms."""
-SAMPLING_MAX_BYTES: Final = 1536
 FIELD_MAX_CHARS: Final = 256
-PROMPT: Final = frozenset(
-    {
-        "messages", "prompt", "suffix", "input", "query", "documents", "text_1", "text_2", "tools",
-        "tool_choice", "response_format", "structured_outputs", "chat_template_kwargs", "queries",
-        "items", "add_special_tokens", "tokens", "truncate_prompt_tokens",
-    }
-)  # fmt: skip
-"""Fields of an engine's request that are what was asked. Its digest is of these."""
+PROMPT: Final = frozenset({"add_special_tokens", "truncate_prompt_tokens"})
+"""Numbers in an engine's request that are part of what was asked."""
 LEFT_OUT: Final = frozenset({"cache_salt", "model", "stream", "stream_options", "priority"})
 """Fields that change nothing about an answer; the salt is a secret."""
 
@@ -44,12 +37,15 @@ def digest(value: Any) -> str:
 
 
 def asked_of(body: Mapping[str, Any]) -> tuple[JSON, JSON]:
-    """What was asked, and how it was to be sampled."""
-    prompt = {name: value for name, value in body.items() if name in PROMPT}
+    """What was asked, and how it was to be sampled: numbers, in which there is no text."""
+    said = {name: value for name, value in body.items() if name not in LEFT_OUT}
     sampling = {
         name: value
-        for name, value in body.items()
-        if name not in PROMPT and name not in LEFT_OUT and value is not None
+        for name, value in said.items()
+        if isinstance(value, int | float) and name not in PROMPT
+    }
+    prompt = {
+        name: value for name, value in said.items() if value is not None and name not in sampling
     }
     return prompt, sampling
 
@@ -86,8 +82,6 @@ def receipt_of(call: Call, timeline: Timeline, *, text: bool) -> JSON:
     answer = answer_of(timeline)
     usage, source = timeline.usage, timeline.provenance
     seed = sampling.pop("seed", None)
-    if len(orjson.dumps(sampling)) > SAMPLING_MAX_BYTES:
-        sampling = {"sha256": digest(sampling)}
     return {
         "request_id": call.request_id,
         "tenant": call.principal.tenant,

@@ -9,7 +9,6 @@ import pytest
 from serve.audit.keeping import WAITING_MAX_BYTES, TextKeeper
 from serve.audit.receipt import (
     LONG_BYTES,
-    SAMPLING_MAX_BYTES,
     Receipts,
     answer_of,
     digest,
@@ -70,10 +69,12 @@ def test_what_was_asked_and_how_it_is_sampled_are_apart() -> None:
     assert other["prompt_sha256"] != one["prompt_sha256"]
 
 
-def test_long_sampling_is_told_by_its_digest() -> None:
-    bias = {str(number): 1.0 for number in range(SAMPLING_MAX_BYTES)}
-    one = receipt_of(call(logit_bias=bias), ended(), text=False)
-    assert one["sampling"] == {"sha256": digest({"logit_bias": bias})}
+def test_words_are_told_by_their_digest_alone() -> None:
+    fields: dict[str, Any] = {"stop": ["secret"], "logit_bias": {"7": 1.0}, "logprobs": True}
+    one = receipt_of(call(**fields), ended(), text=False)
+    assert one["sampling"] == {"logprobs": True}
+    asked = {"messages": [{"content": "hi"}], "stop": ["secret"], "logit_bias": {"7": 1.0}}
+    assert one["prompt_sha256"] == digest(asked)
 
 
 @pytest.mark.parametrize(
